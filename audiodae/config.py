@@ -1,0 +1,68 @@
+"""Plain data to nested frozen dataclasses and back, with an error for every key that is not known."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union
+
+T = TypeVar("T")
+
+
+def from_plain(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
+    """Read a mapping (from TOML or JSON) into the dataclass `cls`.
+
+    Raises `ValueError` with the full key (`mix.snr_db`) and, for an unknown key, the nearest known one.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where or 'the top level'} should be a table of keys, not {data!r}.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in data.items():
+        name = f"{where}.{key}" if where else key
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
+            )
+            raise ValueError(f"unknown key {name!r}: {hint}")
+        values[key] = _value(hints[key], value, name)
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{where or 'the top level'}: {error}.") from error
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """The dataclass as nested dicts and lists, ready for JSON."""
+    plain = dataclasses.asdict(config)
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_plain(typing.cast("type[Any]", hint), value, name)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is Ellipsis:
+            return tuple(_value(arguments[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+        if len(value) != len(arguments):
+            raise ValueError(f"{name} has {len(value)} values, {len(arguments)} are wanted.")
+        pairs = zip(arguments, value, strict=True)
+        return tuple(_value(a, v, f"{name}[{i}]") for i, (a, v) in enumerate(pairs))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): _value(arguments[1], v, f"{name}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise ValueError(f"{name} is {value!r}, which is not a {wanted}.")

@@ -1,0 +1,169 @@
+"""Cleaning: features, a convolutional autoencoder over frequency with memory in time, a complex mask.
+
+The autoencoder halves the bands step by step, remembers in its bottleneck, and doubles them back with
+skip connections; it is trained with noisy speech in and clean speech wanted (a denoising autoencoder,
+Vincent et al., 2008). The bottleneck alternates a GRU over time shared by all bands with attention
+across the bands (compare dual-path RNNs, Luo et al., 2020, and FastEnhancer, arXiv 2509.21867).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from audiodae.features import FEATURE_CHANNELS, Bands, BandsConfig
+from audiodae.layers import BandAttention, BandMemory, Down, Up
+from audiodae.stft import Stft
+
+State = dict[str, Tensor]
+"""Everything a stream remembers between frames; every tensor is batch first."""
+
+MASK_CHANNELS = 2  # real and imaginary part
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Shape of a denoiser: what it hears (`stft`, `bands`) and how wide and deep it thinks.
+
+    `channels` are those of each convolution, from the spectrum to the bottleneck; `blocks` is the number
+    of memory-and-attention pairs there, `heads` that of the attention.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 512
+    hop_length: int = 256
+    bands: BandsConfig = field(default_factory=BandsConfig)
+    channels: tuple[int, ...] = (32, 64)
+    kernels: tuple[int, ...] = (8, 5)
+    strides: tuple[int, ...] = (4, 2)
+    blocks: int = 2
+    heads: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.channels) == len(self.kernels) == len(self.strides) > 0:
+            raise ValueError(
+                f"channels {self.channels}, kernels {self.kernels} and strides {self.strides} describe "
+                "the convolutions one by one: give each the same number of values."
+            )
+        if self.bands.count % math.prod(self.strides):
+            raise ValueError(
+                f"{self.bands.count} bands cannot be divided by strides {self.strides}: "
+                "make the number of bands a multiple of their product."
+            )
+        if self.channels[-1] % self.heads:
+            raise ValueError(
+                f"{self.channels[-1]} bottleneck channels do not split into {self.heads} heads: "
+                "make the last of channels a multiple of heads."
+            )
+
+    @property
+    def bottleneck_bands(self) -> int:
+        return self.bands.count // math.prod(self.strides)
+
+
+class DenoiserNet(nn.Module):
+    """Noisy spectrum in, complex mask out, frame by frame; the state carries all that is remembered."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stft = Stft(config.sample_rate, config.n_fft, config.hop_length)
+        self.bands = Bands(config.bands, self.stft)
+        inward = (FEATURE_CHANNELS, *config.channels)
+        outward = (MASK_CHANNELS, *config.channels)
+        depth = len(config.channels)
+        code = config.channels[-1]
+        self.encoder = nn.ModuleList(
+            Down(inward[i], inward[i + 1], config.kernels[i], config.strides[i])
+            for i in range(depth)
+        )
+        self.place = nn.Parameter(torch.zeros(config.bottleneck_bands, code))
+        self.memory = nn.ModuleList(BandMemory(code) for _ in range(config.blocks))
+        self.attention = nn.ModuleList(
+            BandAttention(code, config.heads, config.dropout) for _ in range(config.blocks)
+        )
+        self.decoder = nn.ModuleList(
+            Up(
+                outward[i],
+                outward[i - 1],
+                config.kernels[i - 1],
+                config.strides[i - 1],
+                last=i == 1,
+            )
+            for i in range(depth, 0, -1)
+        )
+        self._start_by_passing_through()
+
+    def _start_by_passing_through(self) -> None:
+        """Before training the mask is close to one: a denoiser that knows nothing changes nothing."""
+        last = self.decoder[-1].get_submodule("conv")
+        with torch.no_grad():
+            last.get_parameter("weight").mul_(0.1)
+            last.get_parameter("bias").copy_(torch.tensor([0.9, 0.0]))
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return self.bands.to_bins.device
+
+    def initial_state(self, batch: int) -> State:
+        """The state of `batch` streams that have heard nothing yet."""
+        bands, code = self.config.bottleneck_bands, self.config.channels[-1]
+        return {
+            f"memory{i}": torch.zeros(batch, bands, code, device=self.device)
+            for i in range(self.config.blocks)
+        }
+
+    def core(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """The net alone, real in and real out (this is what gets exported).
+
+        `(batch, 3, frames, bands)` -> `(batch, 2, frames, bands)` and the new state.
+        """
+        x = features.contiguous(memory_format=torch.channels_last)
+        across = []
+        for down in self.encoder:
+            x = down(x)
+            across.append(x)
+        y = x.permute(0, 2, 3, 1)
+        after: State = {}
+        y = y + self.place
+        for i, (memory, attention) in enumerate(zip(self.memory, self.attention, strict=True)):
+            y, after[f"memory{i}"] = memory(y, state[f"memory{i}"])
+            y = attention(y)
+        x = y.permute(0, 3, 1, 2)
+        for up in self.decoder:
+            x = up(x, across.pop())
+        return _bounded(x), after
+
+    def mask(self, spec: Tensor, state: State) -> tuple[Tensor, State]:
+        """`(batch, frames, bins)` complex -> mask of the same shape, magnitude at most one; new state."""
+        bands, state = self.core(self.bands.features(spec), state)
+        return self.bands.spread(bands), state
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, samples)` at the net's own rate, in one block from a fresh state."""
+        batch, samples = noisy.shape
+        lead = self.stft.tail_samples
+        hop = self.stft.hop_length
+        after = -(-(samples + lead) // hop) * hop - samples
+        padded = torch.nn.functional.pad(noisy, (lead, after))
+        spec = self.stft.analyse(padded)
+        mask, _ = self.mask(spec, self.initial_state(batch))
+        clean, tail = self.stft.synthesise(spec * mask, self.stft.silence(batch, noisy.device))
+        return torch.cat((clean, tail), dim=-1)[:, lead : lead + samples]
+
+
+def _bounded(mask: Tensor) -> Tensor:
+    """Pull a complex mask `(batch, 2, ...)` back to the unit disc: what is heard is never made louder.
+
+    Inside the disc it is the identity, so "leave it" (exactly one) can be said.
+    """
+    power = mask.square().sum(dim=1, keepdim=True)
+    return mask * power.clamp_min(1.0).rsqrt()

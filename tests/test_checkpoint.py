@@ -1,0 +1,83 @@
+"""Weights as plain data: what is damaged, foreign or hostile is refused in a sentence."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiodae.checkpoint import load_denoiser, pretrained_names, save_checkpoint
+from audiodae.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.errors import CheckpointError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "net", DenoiserNet(DenoiserConfig(channels=(8, 8))))
+    return tmp_path / "net.safetensors"
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    net = DenoiserNet(DenoiserConfig(channels=(8, 8))).eval()
+    save_checkpoint(tmp_path / "net", net, {"licence": "MIT"})
+    again = load_denoiser(tmp_path / "net")
+    x = torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(net(x), again(x))
+    assert again.config == net.config
+
+
+def test_a_shipped_model_is_small_and_loads() -> None:
+    assert "speech-16k" in pretrained_names()
+    net = load_denoiser("speech-16k")
+    assert sum(p.numel() for p in net.parameters()) * 4 < 10e6
+
+
+def test_a_changed_byte_is_noticed(saved: Path) -> None:
+    data = bytearray(saved.read_bytes())
+    data[-1] ^= 1
+    saved.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="sha256"):
+        load_denoiser(saved)
+
+
+def test_a_pickle_is_never_opened(saved: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path(saved.parent / "exploded").touch, ())
+
+    saved.write_bytes(pickle.dumps(Bomb()))
+    import hashlib
+
+    rewrite(saved, sha256=hashlib.sha256(saved.read_bytes()).hexdigest())
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_denoiser(saved)
+    assert not (saved.parent / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 99}, "format 1"),
+        ({"kind": "toaster"}, "toaster"),
+        ({"config": {"channels": [8, 12]}}, "does not fit"),
+        ({"config": {"chanels": [8, 8]}}, "did you mean"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(saved: Path, changes: dict, words: str) -> None:
+    rewrite(saved, **changes)
+    with pytest.raises(CheckpointError, match=words):
+        load_denoiser(saved)
+
+
+def test_a_missing_description_or_file_is_named(saved: Path, tmp_path: Path) -> None:
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(CheckpointError, match=r"net\.json"):
+        load_denoiser(saved)
+    with pytest.raises(CheckpointError, match="no model 'nothing'"):
+        load_denoiser("nothing")
