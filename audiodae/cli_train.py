@@ -1,0 +1,63 @@
+"""The `train` command: folders and a recipe in, a run folder with weights out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--speech", type=_FOLDER, multiple=True, required=True, help="Folder of clean speech."
+)
+@click.option("--noise", type=_FOLDER, multiple=True, help="Folder of noise; synthetic without it.")
+@click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses.")
+@click.option(
+    "--recipe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with the model, the mix, the loss and the stages.",
+)
+@click.option(
+    "--run",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for checkpoints; a training there is gone on with.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the decoded audio (default: RUN/cache).",
+)
+@click.option("--init", help="Model (name or path) whose weights to start from.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--steps", type=click.IntRange(1), help="Stop after so many steps; resume later.")
+@click.option(
+    "--check", is_flag=True, help="Count what is there, write ten mixtures, train nothing."
+)
+def train(
+    speech: tuple[Path, ...],
+    noise: tuple[Path, ...],
+    rir: tuple[Path, ...],
+    recipe: Path | None,
+    run: Path,
+    cache: Path | None,
+    init: str | None,
+    device: str,
+    steps: int | None,
+    check: bool,
+) -> None:
+    """Train a denoiser on two folders of your own: speech and noise.
+
+    Examples are mixed on the fly, so the folders need no preparation. Start it again with the same --run
+    and it goes on where it stopped. Several processes or GPUs: `torchrun --nproc-per-node 2 -m audiodae
+    train ...`.
+    """
+    from audiodae.training import check_folders, train_folders
+
+    if check:
+        check_folders(speech, noise, rir, recipe, run, cache)
+    else:
+        train_folders(speech, noise, rir, recipe, run, cache, device, init, steps)

@@ -1,0 +1,157 @@
+"""Folders of any audio as one memory-mapped array of int16 at one rate, decoded once.
+
+A corpus knows for every clip its category (the folder it lies in) and its group (what must not be split
+between training and validation: a talker, a room, a recording). A table `NAME.tsv` beside or inside the
+folder, with a column `file` and one named `group`, `talker` or `room`, names the groups; without one the
+file name less its trailing number is the group.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from audiodae.audio import AUDIO_SUFFIXES, Reader
+from audiodae.errors import AudioError
+from audiodae.resample import resample
+
+INT16_SCALE = 32767.0
+_GROUP_COLUMNS = ("group", "talker", "room")
+_READ_SAMPLES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where one file lies in the array: `start` and `samples` at the corpus rate."""
+
+    name: str
+    category: str
+    group: str
+    start: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips and the array they lie in: `audio` is int16, `(samples,)`, mono, at `sample_rate`."""
+
+    clips: tuple[Clip, ...]
+    audio: npt.NDArray[np.int16]
+    sample_rate: int
+    failures: tuple[str, ...] = ()
+
+    @property
+    def hours(self) -> float:
+        return sum(clip.samples for clip in self.clips) / self.sample_rate / 3600.0
+
+    def split(self, held_out: float) -> tuple[Corpus, Corpus]:
+        """Training and validation parts, by group; which group goes where depends on its name alone."""
+        kept: list[Clip] = []
+        held: list[Clip] = []
+        for clip in self.clips:
+            digest = hashlib.sha256(clip.group.encode()).digest()
+            (held if digest[0] + digest[1] / 256 < held_out * 256 else kept).append(clip)
+        if not kept or not held:  # a tiny corpus: better the same clips twice than none
+            kept = held = list(self.clips)
+        return (
+            Corpus(tuple(kept), self.audio, self.sample_rate),
+            Corpus(tuple(held), self.audio, self.sample_rate),
+        )
+
+
+def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpus:
+    """Decode every audio file under `folders` to mono int16 at `sample_rate`, or reuse the cache.
+
+    `cache` is a folder; the array is keyed by rate and by the names, sizes and times of the files. Files
+    that cannot be read are left out and listed in `failures`. Raises `AudioError` when nothing is left.
+    """
+    files = [(folder, path) for folder in folders for path in _audio_files(folder)]
+    if not files:
+        raise AudioError(
+            f"No audio was found in {', '.join(map(str, folders))}: give a folder with wav, flac, "
+            "ogg, opus or mp3 files."
+        )
+    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for _, p in files]
+    key = hashlib.sha256(json.dumps([sample_rate, stats]).encode()).hexdigest()[:16]
+    array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
+    if not index_path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _decode(files, sample_rate, array_path, index_path)
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    clips = tuple(Clip(**clip) for clip in index["clips"])
+    failures = tuple(index["failures"])
+    if not clips:
+        raise AudioError(f"None of the {len(files)} audio files could be read: {failures[0]}")
+    audio = np.memmap(array_path, dtype=np.int16, mode="r")
+    return Corpus(clips, audio, sample_rate, failures)
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise AudioError(f"{folder} is not a folder: give a folder with audio files in it.")
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    return sorted(found)
+
+
+def _decode(
+    files: list[tuple[Path, Path]], sample_rate: int, array_path: Path, index_path: Path
+) -> None:
+    tables: dict[Path, dict[str, str]] = {}
+    clips: list[dict[str, object]] = []
+    failures: list[str] = []
+    start = 0
+    unfinished = array_path.with_suffix(f".{os.getpid()}.tmp")
+    with unfinished.open("wb") as array:
+        for folder, path in files:
+            names = tables.setdefault(folder, _group_table(folder))
+            relative = path.relative_to(folder)
+            group = names.get(relative.name) or re.sub(r"[-_ .]*\d+$", "", relative.stem)
+            samples = 0
+            try:
+                for block in _mono_blocks(path, sample_rate):
+                    array.write((block * INT16_SCALE).round().astype("<i2").tobytes())
+                    samples += len(block)
+            except AudioError as error:
+                failures.append(str(error))
+            if samples:
+                category = relative.parts[0] if len(relative.parts) > 1 else folder.name
+                clips.append(
+                    {"name": str(relative), "category": category, "group": group or relative.stem}
+                    | {"start": start, "samples": samples}
+                )
+            start += samples
+    os.replace(unfinished, array_path)
+    index_path.write_text(json.dumps({"clips": clips, "failures": failures}), encoding="utf-8")
+
+
+def _mono_blocks(path: Path, sample_rate: int) -> list[npt.NDArray[np.float32]]:
+    with Reader(path) as reader:
+        blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
+        if not blocks:
+            return []
+        rate = reader.info.sample_rate
+    mono = np.concatenate(blocks)[None]
+    if rate != sample_rate:
+        mono = resample(mono, rate, sample_rate)
+    return [np.clip(mono[0], -1.0, 1.0)]
+
+
+def _group_table(folder: Path) -> dict[str, str]:
+    """File name -> group from the table beside or inside the folder, if there is one."""
+    for table in (folder.with_suffix(".tsv"), folder / f"{folder.name}.tsv"):
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as lines:
+                rows = list(csv.DictReader(lines, delimiter="\t"))
+            column = next((c for c in _GROUP_COLUMNS if rows and c in rows[0]), None)
+            if column and "file" in rows[0]:
+                return {Path(row["file"]).name: row[column] for row in rows}
+    return {}

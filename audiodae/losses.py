@@ -1,0 +1,93 @@
+"""What training minimises: compressed spectra, waveform fidelity, and a higher price for lost speech."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiodae.errors import AudiodaeError
+from audiodae.levels import rms
+from audiodae.stft import Stft
+
+_FLOOR_POWER = 1e-7
+_LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as much as loud ones
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms. `lost_speech` adds to the magnitude term where speech came out too weak."""
+
+    magnitude: float = 0.7
+    spectrum: float = 0.6
+    si_sdr: float = 0.001
+    lost_speech: float = 0.3
+    compression: float = 0.3
+
+
+class DenoisingLoss:
+    """`(batch, samples)` estimate, clean and noisy -> scalar loss and the value of each term.
+
+    `pesq` weighs a differentiable PESQ (the package `torch-pesq`); zero leaves it out.
+    """
+
+    def __init__(
+        self, config: LossConfig, stft: Stft, device: torch.device, pesq: float = 0.0
+    ) -> None:
+        self.config = config
+        self.stft = stft
+        self.pesq = pesq
+        self._pesq_loss = _pesq_loss(stft.sample_rate, device) if pesq else None
+
+    def __call__(
+        self, estimate: Tensor, clean: Tensor, noisy: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        c = self.config
+        scale = _LOUDNESS / rms(noisy)[:, None].clamp_min(1e-5)
+        estimate, clean = estimate * scale, clean * scale
+        got, got_magnitude = self._compressed(estimate)
+        want, want_magnitude = self._compressed(clean)
+        error = got_magnitude - want_magnitude
+        terms = {
+            "magnitude": c.magnitude * error.square().mean(),
+            "lost_speech": c.lost_speech * error.clamp_max(0.0).square().mean(),
+            "spectrum": c.spectrum * (got - want).square().sum(dim=-1).mean(),
+        }
+        spoken = rms(clean) > 1e-3 * _LOUDNESS
+        if bool(spoken.any()):
+            fidelity = si_sdr_db(estimate[spoken], clean[spoken]).clamp_max(40.0)
+            terms["si_sdr"] = -c.si_sdr * fidelity.mean()
+            if self._pesq_loss is not None:
+                terms["pesq"] = self.pesq * self._pesq_loss(clean[spoken], estimate[spoken]).mean()
+        return torch.stack(list(terms.values())).sum(), terms
+
+    def _compressed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        spec = torch.view_as_real(self.stft.analyse(x))
+        power = spec.square().sum(dim=-1) + _FLOOR_POWER
+        compression = self.config.compression
+        shrunk = spec * power.pow((compression - 1.0) / 2.0)[..., None]
+        return shrunk, power.pow(compression / 2.0)
+
+
+def si_sdr_db(estimate: Tensor, clean: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio (Le Roux et al., 2019): `(..., samples)` -> `(...)`."""
+    clean = clean - clean.mean(dim=-1, keepdim=True)
+    estimate = estimate - estimate.mean(dim=-1, keepdim=True)
+    energy = clean.square().sum(dim=-1, keepdim=True).clamp_min(1e-8)
+    target = (estimate * clean).sum(dim=-1, keepdim=True) / energy * clean
+    distortion = (estimate - target).square().sum(dim=-1).clamp_min(1e-8)
+    return 10.0 * torch.log10(target.square().sum(dim=-1).clamp_min(1e-8) / distortion)
+
+
+def _pesq_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    try:
+        from torch_pesq import PesqLoss
+    except ImportError as error:
+        raise AudiodaeError(
+            'The recipe asks for a PESQ loss, which needs the package torch-pesq: pip install "audiodae[train]", '
+            "or set pesq to 0 in every stage."
+        ) from error
+    loss: Callable[[Tensor, Tensor], Tensor] = PesqLoss(0.5, sample_rate=sample_rate).to(device)
+    return loss

@@ -1,0 +1,243 @@
+"""Speech, noise and rooms to training examples, mixed on the fly and batched on the device.
+
+Crops come out of the memory-mapped corpora; everything after that is batched tensor work. A batch depends
+only on the seed and the step, so a resumed training sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+
+from audiodae import corrupt
+from audiodae.corpus import INT16_SCALE, Corpus
+from audiodae.levels import active_level, db_to_gain, noise_gain_for_snr, rms
+
+_SPEED_MARGIN = 192  # samples at each end that take the wrap-around of a speed change
+_FFT_GRAIN = 512  # crop lengths are multiples of this, which keeps their transforms fast
+_BABBLE_TALKERS = 4
+_TRIES = 4  # crops of speech looked at before a quiet one is taken
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """How training examples are made. Ranges are (low, high) in the unit named; the rest are chances.
+
+    `category_weights` multiplies how often a noise category (a sub-folder's name) is drawn; without it a
+    category is drawn by the square root of its length, so that no large one drowns the small ones.
+    """
+
+    snr_db: tuple[float, float] = (-7.0, 22.0)
+    level_dbfs: tuple[float, float] = (-45.0, -12.0)
+    speed: tuple[float, float] = (0.88, 1.14)
+    equalise_db: float = 6.0
+    clean_only: float = 0.04
+    noise_only: float = 0.04
+    second_noise: float = 0.3
+    synthetic_noise: float = 0.15
+    babble: float = 0.08
+    room: float = 0.3
+    equalise_speech: float = 0.4
+    equalise_noise: float = 0.5
+    swell: float = 0.2
+    band_limit: float = 0.1
+    clip: float = 0.05
+    category_weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A batch: `noisy` and `clean`, both `(batch, samples)` float32."""
+
+    noisy: Tensor
+    clean: Tensor
+
+
+class Mixer:
+    """Draws batches. `noise` or `rooms` may be None: noise is then synthetic, speech stays dry."""
+
+    def __init__(
+        self,
+        speech: Corpus,
+        noise: Corpus | None,
+        rooms: Corpus | None,
+        config: MixConfig,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config = config
+        self.sample_rate = speech.sample_rate
+        self.seed = seed
+        self.device = torch.device(device)
+        self._speech = _Draw(speech, by_group=True, weights={})
+        weights = config.category_weights
+        self._noise = _Draw(noise, by_group=False, weights=weights) if noise else None
+        self._rooms = _Draw(rooms, by_group=True, weights={}) if rooms else None
+
+    def batch(self, step: int, size: int, seconds: float, rank: int = 0) -> Mixture:
+        """The `step`-th batch of `size` examples of `seconds` each; `rank` tells processes apart."""
+        numbers = np.random.default_rng((self.seed, step, rank))
+        rng = torch.Generator(self.device).manual_seed(int(numbers.integers(2**62)))
+        samples = round(seconds * self.sample_rate)
+        clean = self._voices(size, samples, numbers, rng)
+        noise = self._noises(size, samples, clean, numbers, rng)
+        return self._mixed(clean, noise, rng)
+
+    def _voices(
+        self, size: int, samples: int, numbers: np.random.Generator, rng: Generator
+    ) -> Tensor:
+        c = self.config
+        clean = self._crops(self._speech, size, samples, numbers, active=True)
+        gain = corrupt.equalise_gain(size, samples, self.sample_rate, c.equalise_db, rng)
+        chosen = corrupt.chance(size, c.equalise_speech, rng)[:, None]
+        clean = torch.where(chosen, corrupt.filtered(clean, gain), clean)
+        inside = corrupt.chance(size, c.room, rng)
+        rows = int(inside.sum())
+        if self._rooms is not None and rows:
+            taps = min(samples, self.sample_rate)
+            rooms = self._crops(self._rooms, rows, taps, numbers, from_start=True)
+            # Unit energy: a room must not change the level, and so the SNR, of what is said in it.
+            rooms = rooms / rooms.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
+            clean[inside] = corrupt.convolved(clean[inside], rooms)
+        return clean
+
+    def _noises(
+        self, size: int, samples: int, clean: Tensor, numbers: np.random.Generator, rng: Generator
+    ) -> Tensor:
+        c, rate = self.config, self.sample_rate
+        synthetic = self._synthetic(size, samples, rng)
+        if self._noise is None:
+            noise = synthetic
+        else:
+            noise = _levelled(self._crops(self._noise, size, samples, numbers))
+            joined = corrupt.chance(size, c.second_noise, rng)
+            rows = int(joined.sum())
+            if rows:
+                second = _levelled(self._crops(self._noise, rows, samples, numbers))
+                level = db_to_gain(corrupt.uniform(rows, -15.0, 0.0, rng))[:, None]
+                noise[joined] += second * level
+            noise = torch.where(
+                corrupt.chance(size, c.synthetic_noise, rng)[:, None],
+                synthetic + noise * corrupt.chance(size, 0.3, rng)[:, None],
+                noise,
+            )
+        crowded = corrupt.chance(size, c.babble, rng)
+        rows = int(crowded.sum())
+        if rows:
+            voices = self._crops(self._speech, rows * _BABBLE_TALKERS, samples, numbers)
+            crowd = _levelled(voices).view(rows, _BABBLE_TALKERS, samples).sum(dim=1)
+            noise[crowded] = _levelled(crowd) + 0.3 * noise[crowded]
+        gain = corrupt.equalise_gain(size, samples, rate, c.equalise_db, rng)
+        chosen = corrupt.chance(size, c.equalise_noise, rng)[:, None]
+        noise = torch.where(chosen, corrupt.filtered(noise, gain), noise)
+        swelling = corrupt.chance(size, c.swell, rng)[:, None]
+        return torch.where(swelling, noise * corrupt.slow_swell(size, samples, rate, rng), noise)
+
+    def _synthetic(self, size: int, samples: int, rng: Generator) -> Tensor:
+        rate = self.sample_rate
+        kind = corrupt.uniform(size, 0.0, 1.0, rng)[:, None]
+        steady = corrupt.coloured_noise(size, samples, rate, rng)
+        hum = corrupt.hum(size, samples, rate, rng) + 0.3 * steady
+        clicks = corrupt.clicks(size, samples, rate, rng) + 0.2 * steady
+        return torch.where(kind < 0.6, steady, torch.where(kind < 0.85, hum, clicks))
+
+    def _mixed(self, clean: Tensor, noise: Tensor, rng: Generator) -> Mixture:
+        c, rate = self.config, self.sample_rate
+        size, samples = clean.shape
+        snr_db = corrupt.uniform(size, *c.snr_db, rng)
+        noise = noise * noise_gain_for_snr(clean, noise, snr_db, rate)[:, None]
+        kind = corrupt.uniform(size, 0.0, 1.0, rng)[:, None]
+        noise = torch.where(kind < c.clean_only, torch.zeros_like(noise), noise)
+        silent = kind > 1.0 - c.noise_only
+        clean = torch.where(silent, torch.zeros_like(clean), clean)
+        noisy = clean + noise
+
+        limits = corrupt.band_limit_gain(size, samples, rate, rng)
+        limited = corrupt.chance(size, c.band_limit, rng)[:, None]
+        if bool(limited.any()):
+            clean = torch.where(limited, corrupt.filtered(clean, limits), clean)
+            noisy = torch.where(limited, corrupt.filtered(noisy, limits), noisy)
+
+        level = torch.maximum(active_level(clean, rate), rms(noisy)).clamp_min(1e-6)
+        gain = db_to_gain(corrupt.uniform(size, *c.level_dbfs, rng)) / level
+        # Full scale is the loudest a recording gets.
+        gain = torch.minimum(gain, 1.0 / noisy.abs().amax(dim=-1).clamp_min(1e-6))[:, None]
+        clean, noisy = clean * gain, noisy * gain
+        broken = corrupt.chance(size, c.clip, rng)[:, None]
+        drive_db = corrupt.uniform(size, 1.0, 12.0, rng)
+        return Mixture(torch.where(broken, corrupt.clipped(noisy, drive_db), noisy), clean)
+
+    def _crops(
+        self,
+        draw: _Draw,
+        size: int,
+        samples: int,
+        numbers: np.random.Generator,
+        *,
+        active: bool = False,
+        from_start: bool = False,
+    ) -> Tensor:
+        rows = []
+        for _ in range(size):
+            if from_start:
+                rows.append(torch.from_numpy(draw.crop(numbers, samples, from_start=True)))
+                continue
+            speed = float(numbers.uniform(*self.config.speed))
+            length = round((samples + 2 * _SPEED_MARGIN) * speed / _FFT_GRAIN) * _FFT_GRAIN
+            crop = draw.crop(numbers, length, active=active)
+            rows.append(corrupt.replayed_faster(torch.from_numpy(crop), samples, _SPEED_MARGIN))
+        return torch.stack(rows).to(self.device)
+
+
+class _Draw:
+    """Random crops of a corpus: first a group or category, then a clip of it, then a place in the clip."""
+
+    def __init__(self, corpus: Corpus, by_group: bool, weights: dict[str, float]) -> None:
+        self.corpus = corpus
+        boxes: dict[str, list[int]] = {}
+        for i, clip in enumerate(corpus.clips):
+            boxes.setdefault(clip.group if by_group else clip.category, []).append(i)
+        self.boxes = [np.array(clips) for clips in boxes.values()]
+        lengths = np.array([clip.samples for clip in corpus.clips], dtype=np.float64)
+        self.shares = [lengths[box] / lengths[box].sum() for box in self.boxes]
+        weight = [
+            np.sqrt(lengths[box].sum()) * weights.get(name, 1.0)
+            for name, box in zip(boxes, self.boxes, strict=True)
+        ]
+        self.cumulative = np.cumsum(weight) / np.sum(weight)
+
+    def crop(
+        self,
+        numbers: np.random.Generator,
+        samples: int,
+        *,
+        active: bool = False,
+        from_start: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """`(samples,)`; a clip that is too short stands at a random place between zeros.
+
+        With `active` a few places are looked at and the first that is not quiet for its clip is taken.
+        """
+        crop = np.zeros(samples, dtype=np.float32)
+        for _ in range(_TRIES if active else 1):
+            box = min(int(np.searchsorted(self.cumulative, numbers.random())), len(self.boxes) - 1)
+            clip = self.corpus.clips[numbers.choice(self.boxes[box], p=self.shares[box])]
+            room = clip.samples - samples
+            start = 0 if from_start else int(numbers.integers(min(room, 0), max(room, 0) + 1))
+            first, last = max(start, 0), min(start + samples, clip.samples)
+            piece = self.corpus.audio[clip.start + first : clip.start + last]
+            crop[:] = 0.0
+            crop[first - start : first - start + len(piece)] = piece / np.float32(INT16_SCALE)
+            if not active or float(np.square(crop).mean()) > 1e-5:
+                break
+        return crop
+
+
+def _levelled(x: Tensor) -> Tensor:
+    """Each row to unit RMS; silence stays silence."""
+    return x / rms(x)[..., None].clamp_min(1e-5)

@@ -1,0 +1,86 @@
+"""A training recipe: everything that decides what a training does, read from TOML."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audiodae.config import from_plain
+from audiodae.denoiser import DenoiserConfig
+from audiodae.errors import RecipeError
+from audiodae.losses import LossConfig
+from audiodae.mixer import MixConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training: so many steps of so many crops, with a learning rate of its own.
+
+    The rate rises over `warmup_steps` and falls by a half cosine to `final_fraction` of its peak.
+    `pesq` is the weight of the differentiable PESQ in this stage.
+    """
+
+    steps: int
+    batch_size: int = 8
+    crop_seconds: float = 1.0
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    final_fraction: float = 0.0
+    pesq: float = 0.0
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate at a step of this stage, counted from 0."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        fall = 0.5 * (1.0 + math.cos(math.pi * step / max(1, self.steps)))
+        return self.learning_rate * rise * (self.final_fraction + (1 - self.final_fraction) * fall)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model, mix, loss, stages and optimiser. Short crops and small batches first learn fastest."""
+
+    stages: tuple[Stage, ...] = (Stage(steps=20_000),)
+    model: DenoiserConfig = field(default_factory=DenoiserConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: str = "adamw"
+    weight_decay: float = 0.01
+    clip_norm: float = 3.0
+    ema_decay: float = 0.999
+    seed: int = 1
+    held_out: float = 0.03
+    checkpoint_minutes: float = 5.0
+    validation_batches: int = 12
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "soap"):
+            raise ValueError(f"optimizer is {self.optimizer!r}: choose 'adamw' or 'soap'.")
+        if not self.stages:
+            raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Which stage a step belongs to, and how many steps into it."""
+        for i, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return i, step
+            step -= stage.steps
+        return len(self.stages) - 1, self.stages[-1].steps
+
+
+def read_recipe(path: Path | None) -> Recipe:
+    """Read a TOML file; None gives the defaults. Raises `RecipeError` naming the file and the key."""
+    if path is None:
+        return Recipe()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return from_plain(Recipe, data)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # TOML errors are ValueErrors too
+        raise RecipeError(f"{path}: {error}") from error

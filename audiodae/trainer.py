@@ -1,0 +1,250 @@
+"""Learning: steps, averaged weights, mixed precision, resume, and a line that says how it goes.
+
+Several processes started by `torchrun` share the work: each mixes its own batch, gradients are averaged.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from audiodae.checkpoint import save_checkpoint
+from audiodae.config import to_plain
+from audiodae.denoiser import DenoiserNet
+from audiodae.errors import AudiodaeError
+from audiodae.losses import DenoisingLoss, si_sdr_db
+from audiodae.mixer import Mixer, Mixture
+from audiodae.recipe import Recipe
+
+_VALIDATION_SECONDS = 3.0
+_LINE_SECONDS = 10.0
+_PATIENCE = 20  # steps in a row without a finite loss before giving up
+
+
+class Trainer:
+    """Trains a denoiser by a recipe inside a run folder, from where an earlier run left off.
+
+    The folder gets `recipe.json`, `state.pt` (all that resuming needs), `model.safetensors` with its JSON
+    (the averaged weights, usable at once) and `curve.jsonl` (one line a validation).
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: Mixer,
+        validation: Mixer,
+        run: Path,
+        *,
+        device: torch.device,
+        start_from: DenoiserNet | None = None,
+        meta: dict[str, Any] | None = None,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self.recipe, self.training, self.validation = recipe, training, validation
+        self.run, self.device, self.meta, self.say = run, device, meta or {}, say
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
+            self.net = DenoiserNet(recipe.model).to(device)
+        if start_from is not None:
+            self.net.load_state_dict(start_from.state_dict())
+        self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.optimizer = _optimizer(recipe, self.net)
+        self.step = 0
+        self.audio_seconds = 0.0
+        self._resume()
+
+    def train(self, stop_after_steps: int | None = None) -> None:
+        """Run to the end of the recipe, or so many steps further; writes the run folder as it goes."""
+        recipe = self.recipe
+        last = recipe.steps
+        if stop_after_steps is not None:
+            last = min(last, self.step + stop_after_steps)
+        loss_of, loss_stage = None, -1
+        began = said = saved = time.monotonic()
+        audio_before, step_before = self.audio_seconds, self.step
+        recent, failures = math.nan, 0
+        self.net.train()
+        mixtures = self._mixtures(last)
+        while self.step < last:
+            index, within = recipe.stage_at(self.step)
+            stage = recipe.stages[index]
+            if loss_of is None or index != loss_stage:
+                loss_of = DenoisingLoss(recipe.loss, self.net.stft, self.device, stage.pesq)
+                loss_stage = index
+            for group in self.optimizer.param_groups:
+                group["lr"] = stage.rate_at(within)
+            loss = self._one_step(next(mixtures), loss_of)
+            self.step += 1
+            self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
+            if math.isfinite(loss):
+                recent = loss if math.isnan(recent) else 0.98 * recent + 0.02 * loss
+                failures = 0
+            else:
+                failures += 1
+                if failures >= _PATIENCE:
+                    raise AudiodaeError(
+                        f"The loss was not a number for {failures} steps in a row at step {self.step}: "
+                        "lower the learning rate; the last good state is in the run folder."
+                    )
+            now = time.monotonic()
+            if self.rank == 0 and now - said > _LINE_SECONDS:
+                said = now
+                speed = (self.audio_seconds - audio_before) / (now - began)
+                eta = (now - began) / (self.step - step_before) * (recipe.steps - self.step)
+                self.say(
+                    f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {recent:.4f}  "
+                    f"rate {stage.rate_at(within):.1e}  {speed:.0f} s/s  "
+                    f"{self.audio_seconds / 3600:.1f} h heard  ETA {_clock(eta)}"
+                )
+            if self.rank == 0 and now - saved > 60 * recipe.checkpoint_minutes:
+                self.save(recent)
+                saved = time.monotonic()
+        if self.rank == 0:
+            self.save(recent)
+
+    def _mixtures(self, last: int) -> Iterator[Mixture]:
+        """The batches of the steps to come; the next one is mixed while a step is computed."""
+
+        def mix(step: int) -> Mixture:
+            stage = self.recipe.stages[self.recipe.stage_at(step)[0]]
+            return self.training.batch(step, stage.batch_size, stage.crop_seconds, self.rank)
+
+        with ThreadPoolExecutor(1, "mixer") as ahead:
+            coming = ahead.submit(mix, self.step)
+            for step in range(self.step + 1, last + 1):
+                ready = coming.result()
+                if step < last:
+                    coming = ahead.submit(mix, step)
+                yield ready
+
+    def _one_step(self, mixture: Mixture, loss_of: DenoisingLoss) -> float:
+        half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            estimate = self.net(mixture.noisy)
+        loss, _ = loss_of(estimate.float(), mixture.clean, mixture.noisy)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._average_gradients()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+        if bool(torch.isfinite(norm)):
+            self.optimizer.step()
+            self._average_weights()
+        return float(loss.detach())
+
+    def _average_gradients(self) -> None:
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for g, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            g.copy_(piece.view_as(g))
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        average, current = self.ema.state_dict(), self.net.state_dict()
+        floats = [k for k, v in current.items() if v.is_floating_point()]
+        torch._foreach_lerp_([average[k] for k in floats], [current[k] for k in floats], 1 - decay)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean loss and SI-SDR on fixed mixtures of held-out talkers and noises, before and after."""
+        loss_of = DenoisingLoss(self.recipe.loss, self.net.stft, self.device)
+        losses, before, after = [], [], []
+        for i in range(self.recipe.validation_batches):
+            mixture = self.validation.batch(i, 8, _VALIDATION_SECONDS)
+            estimate = self.ema(mixture.noisy)
+            losses.append(float(loss_of(estimate, mixture.clean, mixture.noisy)[0]))
+            spoken = mixture.clean.abs().amax(dim=-1) > 1e-4
+            before.append(si_sdr_db(mixture.noisy[spoken], mixture.clean[spoken]).clamp(-30, 40))
+            after.append(si_sdr_db(estimate[spoken], mixture.clean[spoken]).clamp(-30, 40))
+        return {
+            "loss": sum(losses) / len(losses),
+            "si_sdr_noisy_db": float(torch.cat(before).mean()),
+            "si_sdr_db": float(torch.cat(after).mean()),
+        }
+
+    def save(self, training_loss: float) -> None:
+        """Validate, and write the state to resume from and the averaged weights to use."""
+        figures = {"step": self.step, "audio_hours": round(self.audio_seconds / 3600, 3)}
+        figures |= {"training_loss": training_loss, **self.validate()}
+        with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
+            curve.write(json.dumps(figures) + "\n")
+        save_checkpoint(self.run / "model", self.ema, {**self.meta, "training": figures})
+        state = {
+            "net": self.net.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self.step,
+            "audio_seconds": self.audio_seconds,
+        }
+        unfinished = self.run / "state.pt.tmp"
+        torch.save(state, unfinished)
+        os.replace(unfinished, self.run / "state.pt")
+        self.say("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+    def _resume(self) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        path = self.run / "state.pt"
+        if not path.exists():
+            if self.rank == 0:
+                plain = json.dumps(to_plain(self.recipe), indent=2) + "\n"
+                (self.run / "recipe.json").write_text(plain, encoding="utf-8")
+            return
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            self.net.load_state_dict(state["net"])
+        except RuntimeError as error:
+            raise AudiodaeError(
+                f"{self.run} holds a training of another model than the recipe's: use a new run "
+                f"folder, or --init with its model. ({error})"
+            ) from error
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"].cpu())
+        self.step, self.audio_seconds = state["step"], state["audio_seconds"]
+        if self.rank == 0:
+            self.say(f"resumed {self.run} at step {self.step}")
+
+
+def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
+    # Norms, biases and other vectors are not decayed: pulling them to zero only distorts.
+    matrices: list[Tensor] = [p for p in net.parameters() if p.ndim > 1]
+    vectors: list[Tensor] = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98))
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError as error:
+        raise AudiodaeError(
+            'The recipe asks for the optimiser SOAP, which needs pip install "audiodae[train]"; '
+            "or choose optimizer = 'adamw'."
+        ) from error
+    soap: torch.optim.Optimizer = SOAP(groups, lr=1e-3, precondition_frequency=10)
+    return soap
+
+
+def _clock(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -1,0 +1,170 @@
+"""From folders to a training: decode, split, mix, train; or only look and listen (`--check`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from audiodae.audio import Writer
+from audiodae.checkpoint import load_denoiser
+from audiodae.corpus import Corpus, read_corpus
+from audiodae.denoiser import DenoiserNet
+from audiodae.errors import AudiodaeError
+from audiodae.mixer import Mixer
+from audiodae.recipe import Recipe, read_recipe
+from audiodae.trainer import Trainer
+
+_EXAMPLES = 10
+_EXAMPLE_SECONDS = 4.0
+_VALIDATION_SEED = 20_000
+
+
+def train_folders(
+    speech: Sequence[Path],
+    noise: Sequence[Path],
+    rir: Sequence[Path],
+    recipe_path: Path | None,
+    run: Path,
+    cache: Path | None = None,
+    device: str = "auto",
+    init: str | None = None,
+    stop_after_steps: int | None = None,
+) -> None:
+    """Train by a recipe on folders of audio, going on with what `run` holds.
+
+    With `init` the weights (and the model's shape) come from that checkpoint. Raises `AudiodaeError`.
+    """
+    recipe = read_recipe(recipe_path)
+    chosen = torch_device(device)
+    start_from = load_denoiser(init, chosen) if init else None
+    if start_from is not None:
+        recipe = replace(recipe, model=start_from.config)
+    _join_processes(chosen)
+    try:
+        training, validation = _mixers(speech, noise, rir, recipe, cache or run / "cache", chosen)
+        trainer = Trainer(recipe, training, validation, run, device=chosen, start_from=start_from)
+        trainer.train(stop_after_steps)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def check_folders(
+    speech: Sequence[Path],
+    noise: Sequence[Path],
+    rir: Sequence[Path],
+    recipe_path: Path | None,
+    run: Path,
+    cache: Path | None = None,
+) -> None:
+    """Print hours, clips, groups and the recipe's length, and write ten mixtures to `RUN/examples`."""
+    recipe = read_recipe(recipe_path)
+    corpora = _corpora(speech, noise, rir, recipe, cache or run / "cache")
+    for name, corpus in corpora.items():
+        if corpus is None:
+            print(f"{name:7s} none")
+            continue
+        groups = len({clip.group for clip in corpus.clips})
+        print(
+            f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {groups:5d} groups  "
+            f"{len(corpus.failures)} unreadable"
+        )
+        for failure in corpus.failures:
+            print(f"        left out: {failure}")
+    parameters = sum(p.numel() for p in DenoiserNet(recipe.model).parameters())
+    hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
+    print(f"model   {parameters:,} parameters at {recipe.model.sample_rate} Hz")
+    print(f"recipe  {recipe.steps:,} steps, {hours:.1f} h of mixtures a process")
+    speech_corpus = corpora["speech"]
+    assert speech_corpus is not None
+    mixer = Mixer(speech_corpus, corpora["noise"], corpora["rooms"], recipe.mix, seed=recipe.seed)
+    mixture = mixer.batch(0, _EXAMPLES, _EXAMPLE_SECONDS)
+    folder = run / "examples"
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, batch in (("noisy", mixture.noisy), ("clean", mixture.clean)):
+        for i, waveform in enumerate(batch.numpy()):
+            target = folder / f"{i:02d}-{kind}.wav"
+            with Writer(target, mixer.sample_rate, 1, "WAV", "PCM_16") as writer:
+                writer.write(waveform[None])
+    print(f"wrote {_EXAMPLES} mixtures with their clean speech to {folder}")
+
+
+def torch_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises `AudiodaeError` for what is not there."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    kind = name.split(":")[0]
+    if not available.get(kind, False):
+        raise AudiodaeError(
+            f"The device {name!r} is not available here: choose from "
+            f"{', '.join(k for k, there in available.items() if there)} or auto."
+        )
+    return (
+        torch.device(name, int(os.environ["LOCAL_RANK"]))
+        if (kind == "cuda" and "LOCAL_RANK" in os.environ and ":" not in name)
+        else torch.device(name)
+    )
+
+
+def _join_processes(device: torch.device) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def _corpora(
+    speech: Sequence[Path],
+    noise: Sequence[Path],
+    rir: Sequence[Path],
+    recipe: Recipe,
+    cache: Path,
+) -> dict[str, Corpus | None]:
+    rate = recipe.model.sample_rate
+    return {
+        "speech": read_corpus(speech, rate, cache),
+        "noise": read_corpus(noise, rate, cache) if noise else None,
+        "rooms": read_corpus(rir, rate, cache) if rir else None,
+    }
+
+
+def _mixers(
+    speech: Sequence[Path],
+    noise: Sequence[Path],
+    rir: Sequence[Path],
+    recipe: Recipe,
+    cache: Path,
+    device: torch.device,
+) -> tuple[Mixer, Mixer]:
+    parts: list[dict[str, Corpus | None]] = [{}, {}]
+    for name, corpus in _corpora(speech, noise, rir, recipe, cache).items():
+        if name == "noise" and corpus is not None:
+            _check_categories(recipe, corpus)
+        split = corpus.split(recipe.held_out) if corpus is not None else (None, None)
+        parts[0][name], parts[1][name] = split
+    mixers = []
+    for part, seed in zip(parts, (recipe.seed, _VALIDATION_SEED), strict=True):
+        corpus = part["speech"]
+        assert corpus is not None
+        mixers.append(
+            Mixer(corpus, part["noise"], part["rooms"], recipe.mix, seed=seed, device=device)
+        )
+    return mixers[0], mixers[1]
+
+
+def _check_categories(recipe: Recipe, noise: Corpus) -> None:
+    there = {clip.category for clip in noise.clips}
+    unknown = sorted(set(recipe.mix.category_weights) - there)
+    if unknown:
+        raise AudiodaeError(
+            f"mix.category_weights names {', '.join(unknown)}, but the noise folder has the categories "
+            f"{', '.join(sorted(there))}: correct the names or leave them out."
+        )

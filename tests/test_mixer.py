@@ -1,0 +1,148 @@
+"""Damage, corpora and mixtures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiodae import corrupt
+from audiodae.corpus import Corpus, read_corpus
+from audiodae.errors import AudioError
+from audiodae.levels import gain_to_db, rms
+from audiodae.losses import si_sdr_db
+from audiodae.mixer import MixConfig, Mixer
+
+RATE = 16000
+PLAIN = MixConfig(
+    clean_only=0.0,
+    noise_only=0.0,
+    room=0.0,
+    band_limit=0.0,
+    clip=0.0,
+    babble=0.0,
+    speed=(1.0, 1.0),
+)
+
+
+def write_folder(folder: Path, kind: str, files: int, seconds: float, rate: int = RATE) -> Path:
+    rng = np.random.default_rng(len(kind))
+    for i in range(files):
+        time_s = np.arange(round(seconds * rate)) / rate
+        tone = np.sin(2 * np.pi * (200 + 100 * i) * time_s) * 0.3
+        x = tone if kind == "speech" else rng.standard_normal(len(time_s)) * 0.1
+        path = folder / kind / f"part{i % 2}" / f"{kind}{chr(97 + i)}-{i:02d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, x, rate)
+    return folder / kind
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
+    root = tmp_path_factory.mktemp("corpora")
+    speech = write_folder(root, "speech", 6, 2.5, rate=24000)
+    noise = write_folder(root, "noise", 6, 2.0)
+    return (
+        read_corpus([speech], RATE, root / "cache"),
+        read_corpus([noise], RATE, root / "cache"),
+    )
+
+
+def test_a_corpus_keeps_length_and_level_at_the_new_rate(folders: tuple[Corpus, Corpus]) -> None:
+    clip = folders[0].clips[0]
+    assert clip.samples == pytest.approx(2.5 * RATE, abs=2)
+    audio = folders[0].audio[clip.start : clip.start + clip.samples] / 32767
+    assert np.sqrt(np.mean(np.square(audio))) == pytest.approx(0.3 / np.sqrt(2), rel=0.01)
+    assert {c.category for c in folders[1].clips} == {"part0", "part1"}
+
+
+def test_a_group_is_never_on_both_sides_of_the_split(folders: tuple[Corpus, Corpus]) -> None:
+    kept, held = folders[0].split(0.4)
+    assert not {c.group for c in kept.clips} & {c.group for c in held.clips}
+    assert len(kept.clips) + len(held.clips) == 6
+
+
+def test_unreadable_files_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, "speech", 2, 1.0)
+    (folder / "broken.wav").write_text("not audio at all")
+    corpus = read_corpus([folder], RATE, tmp_path / "cache")
+    assert len(corpus.clips) == 2
+    assert len(corpus.failures) == 1 and "broken.wav" in corpus.failures[0]
+
+
+def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="No audio"):
+        read_corpus([tmp_path], RATE, tmp_path / "cache")
+
+
+def test_a_step_gives_the_same_batch_again_and_another_step_another(
+    folders: tuple[Corpus, Corpus],
+) -> None:
+    mixers = [Mixer(*folders, None, MixConfig(), seed=5) for _ in range(2)]
+    first = mixers[0].batch(7, 4, 0.5)
+    mixers[1].batch(3, 2, 0.5)  # what was drawn before does not matter
+    again = mixers[1].batch(7, 4, 0.5)
+    assert torch.equal(first.noisy, again.noisy) and torch.equal(first.clean, again.clean)
+    assert not torch.equal(first.noisy, mixers[0].batch(8, 4, 0.5).noisy)
+    assert not torch.equal(first.noisy, mixers[0].batch(7, 4, 0.5, rank=1).noisy)
+
+
+def test_the_snr_lies_in_its_range(folders: tuple[Corpus, Corpus]) -> None:
+    mixer = Mixer(*folders, None, replace(PLAIN, snr_db=(4.0, 6.0)), seed=1)
+    mixture = mixer.batch(0, 32, 1.0)
+    snr_db = gain_to_db(rms(mixture.clean) / rms(mixture.noisy - mixture.clean))
+    assert float(snr_db.min()) > 3.4 and float(snr_db.max()) < 6.6
+
+
+def test_clean_only_and_noise_only_items_are_what_they_say(folders: tuple[Corpus, Corpus]) -> None:
+    only_clean = Mixer(*folders, None, replace(PLAIN, clean_only=1.0)).batch(0, 8, 0.5)
+    torch.testing.assert_close(only_clean.noisy, only_clean.clean)
+    only_noise = Mixer(*folders, None, replace(PLAIN, noise_only=1.0)).batch(0, 8, 0.5)
+    assert float(only_noise.clean.abs().max()) == 0.0
+    assert float(rms(only_noise.noisy).min()) > 1e-4
+
+
+def test_levels_stay_within_full_scale_and_cover_the_range(folders: tuple[Corpus, Corpus]) -> None:
+    mixture = Mixer(*folders, None, replace(PLAIN, level_dbfs=(-45.0, -12.0))).batch(0, 64, 0.5)
+    assert float(mixture.noisy.abs().max()) <= 1.0 + 1e-6
+    level = gain_to_db(rms(mixture.noisy))
+    assert float(level.min()) < -35 and float(level.max()) > -22
+
+
+def test_without_a_noise_folder_noise_is_synthesised(folders: tuple[Corpus, Corpus]) -> None:
+    mixture = Mixer(folders[0], None, None, PLAIN).batch(0, 16, 0.5)
+    assert bool(torch.isfinite(mixture.noisy).all())
+    assert float(rms(mixture.noisy - mixture.clean).min()) > 1e-5
+
+
+def test_a_room_keeps_the_direct_sound_in_place() -> None:
+    x = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+    impulse = torch.zeros(2, 800)
+    impulse[:, 5] = 1.0
+    torch.testing.assert_close(corrupt.convolved(x, impulse)[:, 5:], x[:, :-5], atol=1e-4, rtol=0)
+
+
+def test_a_speed_change_moves_a_tone_by_its_factor() -> None:
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(9000) / RATE)
+    y = corrupt.replayed_faster(tone, 8000 - 384, 192)  # 9000 samples heard in 8000
+    spectrum = torch.fft.rfft(y * torch.hann_window(len(y))).abs()
+    assert float(spectrum.argmax()) * RATE / len(y) == pytest.approx(1000 * 9 / 8, abs=3)
+
+
+def test_hum_is_made_of_harmonics_and_clicks_are_sparse() -> None:
+    rng = torch.Generator().manual_seed(0)
+    hum = corrupt.hum(4, RATE, RATE, rng)
+    low = torch.fft.rfft(hum).abs().square()
+    assert bool((low[:, :2200].sum(dim=1) > 0.99 * low.sum(dim=1)).all())
+    clicks = corrupt.clicks(4, 4 * RATE, RATE, rng)
+    assert float((clicks.abs() < 0.05).float().mean()) > 0.8
+
+
+def test_si_sdr_is_the_snr_for_uncorrelated_noise_and_ignores_scale() -> None:
+    rng = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 64000, generator=rng)
+    noisy = clean + 0.1 * noise
+    assert float(si_sdr_db(noisy, clean)) == pytest.approx(20.0, abs=0.1)
+    assert float(si_sdr_db(3 * noisy, clean)) == pytest.approx(20.0, abs=0.1)

@@ -1,0 +1,115 @@
+"""Learning, for real and small: the loss falls, a resumed training is the same training."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_mixer import write_folder
+
+from audiodae.checkpoint import load_denoiser
+from audiodae.errors import AudiodaeError, RecipeError
+from audiodae.recipe import read_recipe
+from audiodae.training import check_folders, train_folders
+
+RECIPE = """
+optimizer = "{optimizer}"
+held_out = 0.3
+validation_batches = 1
+[model]
+channels = [8, 8]
+blocks = 1
+[[stages]]
+steps = 30
+batch_size = 4
+crop_seconds = 0.5
+warmup_steps = 5
+learning_rate = 5e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("training")
+    write_folder(root, "speech", 6, 2.0)
+    write_folder(root, "noise", 6, 2.0)
+    for optimizer in ("adamw", "soap"):
+        (root / f"{optimizer}.toml").write_text(RECIPE.format(optimizer=optimizer))
+    return root
+
+
+def train(root: Path, run: str, optimizer: str = "adamw", **options: object) -> list[dict]:
+    train_folders(
+        [root / "speech"],
+        [root / "noise"],
+        [],
+        root / f"{optimizer}.toml",
+        root / run,
+        root / "cache",
+        "cpu",
+        **options,
+    )
+    return [json.loads(line) for line in (root / run / "curve.jsonl").read_text().splitlines()]
+
+
+def weights(root: Path, run: str) -> dict[str, torch.Tensor]:
+    return torch.load(root / run / "state.pt", weights_only=True)["net"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
+    root: Path, optimizer: str
+) -> None:
+    train(root, f"whole-{optimizer}", optimizer, stop_after_steps=12)
+    train(root, f"parts-{optimizer}", optimizer, stop_after_steps=5)
+    train(root, f"parts-{optimizer}", optimizer, stop_after_steps=7)
+    whole, parts = weights(root, f"whole-{optimizer}"), weights(root, f"parts-{optimizer}")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_the_loss_falls_and_the_averaged_weights_can_be_loaded(root: Path) -> None:
+    curve = train(root, "falls", stop_after_steps=2)
+    curve = train(root, "falls")
+    assert curve[-1]["step"] == 30
+    assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]
+    net = load_denoiser(root / "falls")
+    assert net(torch.zeros(1, 1000)).shape == (1, 1000)
+
+
+def test_weights_of_another_training_are_where_it_starts(root: Path) -> None:
+    train(root, "first", stop_after_steps=3)
+    model = str(root / "first" / "model.safetensors")
+    train(root, "second", init=model, stop_after_steps=1)
+    start, after = load_denoiser(model), weights(root, "second")
+    key = "encoder.1.conv.weight"
+    change = (start.state_dict()[key] - after[key]).abs().max()
+    assert float(change) < 0.01
+
+
+def test_the_dry_pass_counts_and_writes_ten_mixtures(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_folders([root / "speech"], [root / "noise"], [], None, root / "dry", root / "cache")
+    text = capsys.readouterr().out
+    assert "6 clips" in text and "parameters" in text
+    assert len(list((root / "dry" / "examples").glob("*-noisy.wav"))) == 10
+
+
+def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[mix]\nsnr_bd = [0.0, 5.0]\n")
+    with pytest.raises(RecipeError, match=r"mix\.snr_bd.*did you mean 'snr_db'"):
+        read_recipe(recipe)
+    recipe.write_text("[[stages]]\nsteps = 'many'\n")
+    with pytest.raises(RecipeError, match=r"stages\[0\]\.steps"):
+        read_recipe(recipe)
+
+
+def test_a_run_folder_of_another_model_is_refused(root: Path) -> None:
+    train(root, "mine", stop_after_steps=1)
+    other = root / "other.toml"
+    other.write_text(RECIPE.format(optimizer="adamw").replace("[8, 8]", "[8, 16]"))
+    with pytest.raises(AudiodaeError, match="another model"):
+        train_folders(
+            [root / "speech"], [root / "noise"], [], other, root / "mine", root / "cache", "cpu"
+        )
