@@ -1,0 +1,129 @@
+"""What a folder of outputs knows about itself: which file was made from what, with which settings.
+
+One hidden file of JSON lines lies in the root of the outputs. A line is appended when work on a
+file begins and when it is done, in a single write each, so a killed run loses nothing and a torn
+last line is simply not read. It serves two questions: is this output still right (to resume), and
+is this file one of our outputs (so that it is not cleaned again)?
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+MANIFEST_NAME = ".audiodae-manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class Made:
+    """One output: the source it came from (size in bytes, mtime in ns), its settings, its own size.
+
+    `target_bytes` is -1 while the work is under way.
+    """
+
+    source_bytes: int
+    source_mtime_ns: int
+    fingerprint: str
+    target_bytes: int = -1
+
+    @classmethod
+    def of(cls, source: Path, fingerprint: str, target: Path | None = None) -> Made:
+        """The entry for `source` as it is now; raises OSError when it cannot be looked at."""
+        now = source.stat()
+        size = target.stat().st_size if target is not None else -1
+        return cls(now.st_size, now.st_mtime_ns, fingerprint, size)
+
+
+class Manifest:
+    """The outputs under `root`, read once and appended to; keys are paths relative to `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.path = root / MANIFEST_NAME
+        self.made = _read(self.path)
+        self._torn = _ends_inside_a_line(self.path)
+        self._new_folder = not root.exists()
+        self._new_file = not self.path.exists()
+
+    def key(self, target: Path) -> str:
+        return Path(os.path.relpath(target, self.root)).as_posix()
+
+    def get(self, target: Path) -> Made | None:
+        return self.made.get(self.key(target))
+
+    def record(self, target: Path, made: Made | None) -> None:
+        """Append one line; `made` None says that `target` is not ours (the work on it failed)."""
+        key = self.key(target)
+        if made is None:
+            self.made.pop(key, None)
+        else:
+            self.made[key] = made
+        line = json.dumps({"target": key, "made": made and asdict(made)}) + "\n"
+        self.root.mkdir(parents=True, exist_ok=True)
+        if self._torn:  # by a run that was killed, or a full disk
+            line = "\n" + line
+        # O_APPEND and a single write: two runs into one folder cannot tear each other's lines.
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            self._torn = os.write(file, line.encode("ascii")) < len(line)
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Remove the file, and the folder, if they were made here and nothing came of it."""
+        if self._new_file and not self.made and not _read(self.path):  # nor by another run
+            self.path.unlink(missing_ok=True)
+            if self._new_folder:
+                with contextlib.suppress(OSError):  # there is something in it after all
+                    self.root.rmdir()
+
+
+class Outputs:
+    """Tells our own outputs from recordings, by the manifests in the folders above a file."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, path: Path) -> bool:
+        return any(
+            os.path.relpath(spelled, folder).replace(os.sep, "/") in self._in(str(folder))
+            for spelled in {os.path.abspath(path), os.path.realpath(path)}
+            for folder in Path(spelled).parents
+        )
+
+    def _in(self, folder: str) -> frozenset[str]:
+        if folder not in self._made:
+            self._made[folder] = frozenset(_read(Path(folder) / MANIFEST_NAME))
+        return self._made[folder]
+
+
+def _read(path: Path) -> dict[str, Made]:
+    """The last word on every target; lines that are not ours or were cut off are passed over."""
+    made: dict[str, Made] = {}
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return made
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            target, fields = entry["target"], entry["made"]
+            if fields is None:
+                made.pop(target, None)
+            else:
+                made[str(target)] = Made(**fields)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return made
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    except OSError:  # none there, or an empty one
+        return False

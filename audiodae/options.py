@@ -1,0 +1,80 @@
+"""How a recording is to be cleaned: the settings a user can choose, and the named presets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from audiodae.errors import AudiodaeError
+
+Link = Literal["linked", "each", "mid"]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How much is removed. `mix` 1 is all clean and 0 the recording as it came.
+
+    No part of the spectrum is lowered by more than `attenuation_limit_db` (None: no limit).
+    """
+
+    mix: float = 1.0
+    attenuation_limit_db: float | None = None
+
+
+PRESETS: dict[str, Strength] = {
+    "voice": Strength(),  # for people: as clean as the model can
+    "asr": Strength(attenuation_limit_db=12.0),  # for machines: a comfort floor, never a hard gate
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one cleaning run, the same for all its files.
+
+    `link` says what several channels share: "linked" one mask for all, "each" a mask for each,
+    "mid" the cleaned mean on every channel. `container` ("flac", "opus") and `subtype` ("PCM_24")
+    change the format, which otherwise stays that of the recording. `residue` and `plot` are folders
+    for what was removed and for before/after pictures. An existing file is replaced only with
+    `overwrite`; `skip_existing` leaves out what an earlier run with the same settings has made.
+    """
+
+    mix: float = 1.0
+    attenuation_limit_db: float | None = None
+    link: Link = "linked"
+    container: str | None = None
+    subtype: str | None = None
+    residue: Path | None = None
+    plot: Path | None = None
+    overwrite: bool = False
+    skip_existing: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.mix <= 1.0:
+            raise AudiodaeError(
+                f"mix is {self.mix}: give a number from 0 (as it came) to 1 (clean)."
+            )
+        limit = self.attenuation_limit_db
+        if limit is not None and not (math.isfinite(limit) and limit >= 0.0):
+            raise AudiodaeError(
+                f"The attenuation limit is {limit} dB: give 0 or more decibels, such as 12."
+            )
+        if self.link not in get_args(Link):
+            raise AudiodaeError(
+                f"Channels are to be {self.link!r}: choose one of {', '.join(get_args(Link))}."
+            )
+
+    def fingerprint(self, weights: str) -> str:
+        """A short hash of all that changes an output: these settings and the weights."""
+        heard = [
+            self.mix,
+            self.attenuation_limit_db,
+            self.link,
+            self.container,
+            self.subtype,
+            weights,
+        ]
+        return hashlib.sha256(json.dumps(heard).encode()).hexdigest()[:16]

@@ -1,0 +1,227 @@
+"""Plan before acting: which recordings are cleaned into which files, decided before any work.
+
+`plan` changes nothing on disk. What it returns is what `--dry-run` prints and `clean` carries out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from audiodae.errors import AudiodaeError, AudioError
+from audiodae.formats import AUDIO_SUFFIXES, container_of, suffix_of
+from audiodae.manifest import MANIFEST_NAME, Made, Manifest
+from audiodae.options import Options
+from audiodae.sources import Action, Finder, Found
+
+CLEAN_MARK = "-clean"  # what a name gets when no target is given
+
+
+class PlanError(AudiodaeError):
+    """Nothing can be started: outputs would fall on each other or on a recording."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording and the files to be made from it.
+
+    `root` is the folder of the outputs and holds the manifest. `container` is set where the format
+    is not that of the recording (a word such as "flac" or ".flac"). `reason` says why a job is
+    skipped or refused.
+    """
+
+    source: Path
+    target: Path
+    root: Path
+    residue: Path | None = None
+    plot: Path | None = None
+    container: str | None = None
+    action: Action = "clean"
+    reason: str = ""
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [path for path in (self.target, self.residue, self.plot) if path is not None]
+
+    def recorded(self, options: Options) -> list[tuple[Path, Path]]:
+        """The audio files made, each with the folder whose manifest lists it."""
+        rows = [(self.root, self.target)]
+        if options.residue is not None and self.residue is not None:
+            rows.append((options.residue, self.residue))
+        return rows
+
+
+def plan(
+    sources: Iterable[str | Path],
+    target: str | Path | None,
+    options: Options,
+    fingerprint: str = "",
+) -> list[Job]:
+    """Jobs for files, folders and glob patterns, in a stable order.
+
+    Without `target`, a file `talk.wav` goes to `talk-clean.wav` beside it and a folder `talks` to
+    `talks-clean` beside it. A `target` with the suffix of an audio file names the output of a
+    single file; any other is the folder in which the tree is mirrored (of several sources, each
+    folder keeps its name there). `fingerprint` is that of the settings and the weights, for
+    `options.skip_existing`.
+
+    What is wrong with one recording becomes a job with the action "refuse", so the others can go
+    on. Raises PlanError when only our own outputs were given, when two recordings would be written
+    to one file, and when an output would replace a recording.
+    """
+    given = [os.fspath(source) for source in sources]
+    closed = [Path(folder) for folder in (target, options.residue, options.plot) if folder]
+    finder = Finder(closed)
+    found = [item for source in given for item in finder.find(source)]
+    if found and all(item.action == "skip" for item in found):
+        raise PlanError(
+            "There is nothing to clean: all that was given are files audiodae made. To clean them "
+            f"once more, copy them elsewhere or remove the {MANIFEST_NAME} in their folder."
+        )
+    named = _names_a_file(found, target)
+    alone = len(given) == 1 and os.path.isdir(given[0])
+    jobs = [_job(item, target, named, alone, options) for item in found]
+    jobs = list(dict.fromkeys(jobs))  # a file named twice, or once more by a pattern, is one job
+    _refuse_collisions([job for job in jobs if job.action == "clean"])
+    manifest_of = cache(Manifest)  # each read once
+    return [_settled(job, options, fingerprint, manifest_of) for job in jobs]
+
+
+def _names_a_file(found: list[Found], target: str | Path | None) -> bool:
+    """Whether `target` is the output file itself, and not a folder."""
+    if target is None or os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep)):
+        return False
+    looks_like_one = Path(target).suffix.lower() in AUDIO_SUFFIXES
+    if len(found) == 1 and found[0].tree is None:
+        return looks_like_one or os.path.lexists(target)
+    if looks_like_one or os.path.lexists(target):
+        raise PlanError(
+            f"{target} is to hold the outputs of {len(found)} recordings, but it is the name of a "
+            "file: give a folder."
+        )
+    return False
+
+
+def _job(
+    found: Found, target: str | Path | None, named: bool, alone: bool, options: Options
+) -> Job:
+    source, relative = found.source, found.relative
+    if named and target is not None:
+        output = Path(target)
+        changed = output.suffix.lower() != source.suffix.lower()
+        container = options.container or (output.suffix if changed else None)
+        return _with_extras(found, output, output.parent, Path(output.name), container, options)
+    suffix, container = _format_of(source, options)
+    relative = relative.with_name(relative.stem + suffix)
+    if target is not None:
+        if found.tree is not None and not alone:
+            relative = Path(_name_of(found.tree)) / relative
+        return _with_extras(
+            found, Path(target) / relative, Path(target), relative, container, options
+        )
+    if found.tree is not None:
+        tree = (
+            found.tree if found.tree.name not in ("", "..") else Path(os.path.abspath(found.tree))
+        )
+        root = tree.parent / (_name_of(tree) + CLEAN_MARK)
+        return _with_extras(found, root / relative, root, relative, container, options)
+    output = source.with_name(relative.stem + CLEAN_MARK + suffix)
+    return _with_extras(found, output, source.parent, relative, container, options)
+
+
+def _format_of(source: Path, options: Options) -> tuple[str, str | None]:
+    """Suffix and container of an output; None where the container stays that of the recording."""
+    if options.container is not None:
+        container, implied = container_of(options.container)
+        return suffix_of(container, (options.subtype or implied or "").upper()), options.container
+    try:
+        container_of(source.suffix)
+    except AudioError:  # readable, but not to be written under such a name: video, MPEG layer II...
+        suffix = ".mp3" if source.suffix.lower() in (".mp1", ".mp2") else ".wav"
+        return suffix, suffix[1:]
+    return source.suffix, None
+
+
+def _with_extras(
+    found: Found, output: Path, root: Path, relative: Path, container: str | None, options: Options
+) -> Job:
+    residue = options.residue and options.residue / relative
+    plot = options.plot and options.plot / relative.with_name(relative.name + ".png")
+    return Job(found.source, output, root, residue, plot, container, found.action, found.reason)
+
+
+def _name_of(folder: Path) -> str:
+    name = Path(os.path.abspath(folder)).name
+    if not name:
+        raise PlanError(f"{folder} has no name to derive one from: say with -o where to write.")
+    return name
+
+
+def _refuse_collisions(jobs: list[Job]) -> None:
+    recordings = {_place(job.source): job.source for job in jobs}
+    claimed: dict[str, Path] = {}
+    for job in jobs:
+        for output in job.outputs:
+            place = _place(output)
+            if place in recordings:
+                raise PlanError(
+                    f"{output} would replace the recording {recordings[place]}: "
+                    "choose another place with -o."
+                )
+            if place in claimed:
+                raise PlanError(
+                    f"{claimed[place]} and {job.source} would both be written to {output}: "
+                    "clean them in two runs with different -o, or keep their folders apart."
+                )
+            claimed[place] = job.source
+
+
+def _place(path: Path) -> str:
+    """What makes two paths one file: links resolved, letters compared as the system does."""
+    place = os.path.join(os.path.realpath(path.parent), path.name)
+    if os.path.islink(path):
+        place = os.path.realpath(path)
+    if sys.platform in ("darwin", "win32"):
+        place = unicodedata.normalize("NFC", place).casefold()
+    return place
+
+
+def _settled(
+    job: Job, options: Options, fingerprint: str, manifest_of: Callable[[Path], Manifest]
+) -> Job:
+    """The job with its last word: what is already done, or what stands in the way."""
+    if job.action != "clean":
+        return job
+    standing = [output for output in job.outputs if os.path.lexists(output)]
+    for output in standing:
+        if not os.path.isfile(output):
+            return replace(
+                job, action="refuse", reason=f"{output} is there already and is not a regular file."
+            )
+    if options.skip_existing:
+        earlier = {output: manifest_of(root).get(output) for root, output in job.recorded(options)}
+        now = {output: _made(job.source, fingerprint, output) for output in earlier}
+        if all(now.values()) and earlier == now:
+            return replace(
+                job,
+                action="skip",
+                reason=f"{job.target} is there already, made with these settings.",
+            )
+        standing = [output for output in standing if output in earlier and earlier[output] is None]
+    if standing and not options.overwrite:
+        unknown = ", and no manifest says that audiodae made it" if options.skip_existing else ""
+        reason = f"{standing[0]} is there already{unknown}: --overwrite replaces it."
+        return replace(job, action="refuse", reason=reason)
+    return job
+
+
+def _made(source: Path, fingerprint: str, output: Path) -> Made | None:
+    try:
+        return Made.of(source, fingerprint, output)
+    except OSError:
+        return None

@@ -1,0 +1,143 @@
+"""Finding recordings: files, folders, globs; walked safely and without our own outputs."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from audiodae.atomic import reason
+from audiodae.formats import AUDIO_SUFFIXES
+from audiodae.manifest import Outputs
+
+Action = Literal["clean", "skip", "refuse"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recording (or what should have been one) and its place in the tree to be mirrored.
+
+    `tree` is the folder whose tree that is; None for a file named by itself. `reason` is a sentence
+    about whatever is not to be cleaned.
+    """
+
+    source: Path
+    relative: Path
+    tree: Path | None = None
+    action: Action = "clean"
+    reason: str = ""
+
+
+class Finder:
+    """Looks for recordings; folders in `closed` (where outputs go) are not entered from above."""
+
+    def __init__(self, closed: Collection[Path]) -> None:
+        self._closed = {os.path.realpath(folder) for folder in closed}
+        self._outputs = Outputs()
+
+    def find(self, source: str) -> list[Found]:
+        """All that `source`, as the user wrote it, stands for; never empty."""
+        path = Path(source)
+        if os.path.isdir(path):
+            return self._tree(path)
+        if os.path.lexists(path) or not glob.has_magic(source):
+            return [self._file(path, Path(path.name))]
+        base, matches = self._matches(source)
+        found: list[Found] = []
+        for match in matches:
+            if os.path.isdir(match):
+                found += self._tree(match)
+            elif _is_audio(match):
+                found.append(self._file(match, Path(os.path.relpath(match, base))))
+        return found or [_refused(path, "matches no audio file.")]
+
+    def _tree(self, folder: Path) -> list[Found]:
+        found: list[Found] = []
+        ours = 0
+        for path, problem in self._walk(folder):
+            relative = path.relative_to(folder)
+            if problem:
+                found.append(Found(path, relative, folder, "refuse", f"{path} {problem}"))
+            elif _is_audio(path) and path in self._outputs:
+                ours += 1
+            elif _is_audio(path):
+                found.append(self._file(path, relative, folder))
+        if found:
+            return found
+        if ours:
+            note = f"{folder} holds only files that audiodae made ({ours})."
+            return [Found(folder, Path(folder.name), folder, "skip", note)]
+        kinds = " ".join(sorted(AUDIO_SUFFIXES))
+        return [_refused(folder, f"holds no audio file; looked for {kinds}.")]
+
+    def _file(self, path: Path, relative: Path, tree: Path | None = None) -> Found:
+        if os.path.isfile(path):
+            if path in self._outputs:
+                return Found(path, relative, tree, "skip", f"{path} was made by audiodae.")
+            return Found(path, relative, tree)
+        if os.path.islink(path):
+            return _refused(path, "is a link that leads nowhere.")
+        if os.path.exists(path):
+            return _refused(path, "is not a regular file: pipe it into `audiodae clean -`.")
+        return _refused(path, "does not exist: give a file, a folder or a quoted glob pattern.")
+
+    def _walk(self, folder: Path) -> Iterator[tuple[Path, str]]:
+        """Files below `folder` with "", and folders that cannot be listed with the reason.
+
+        Each real folder is entered once, so loops of links end, and those reached directly come
+        first, so that they keep their own name. Hidden entries are left out: temporary files,
+        macOS's "._talk.wav".
+        """
+        entered: set[str] = set()
+        waiting, linked = deque([folder]), deque[Path]()
+        while waiting or linked:
+            here = (waiting or linked).popleft()
+            real = os.path.realpath(here)
+            if real in entered or (real in self._closed and here != folder):
+                continue
+            entered.add(real)
+            try:
+                names = sorted(os.listdir(here))
+            except OSError as error:
+                yield here, f"cannot be listed: {reason(error)}."
+                continue
+            for path in (here / name for name in names if not name.startswith(".")):
+                if os.path.isdir(path):
+                    (linked if path.is_symlink() else waiting).append(path)
+                elif os.path.isfile(path) or path.is_symlink():
+                    yield path, ""
+
+    def _matches(self, pattern: str) -> tuple[str, list[Path]]:
+        """The folder before the first wildcard, and what the pattern matches below it, sorted."""
+        parts = Path(pattern).parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        base = os.path.join(*parts[:fixed]) if fixed else "."
+        if "**" not in parts:
+            return base, [Path(match) for match in sorted(glob.glob(pattern))]
+        # The standard library follows loops of links under "**"; our own walk does not.
+        below = [path for path, problem in self._walk(Path(base)) if not problem]
+        fitting = [path for path in below if _fits(path.relative_to(base).parts, parts[fixed:])]
+        return base, sorted(fitting)
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path fits a glob, part by part; `**` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:] or ("*",)) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES
+
+
+def _refused(path: Path, problem: str) -> Found:
+    name = Path(os.path.abspath(path)).name or "root"
+    return Found(path, Path(name), None, "refuse", f"{path} {problem}")
