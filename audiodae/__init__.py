@@ -1,0 +1,52 @@
+"""audiodae: clean speech recordings and live speech with a small autoencoder.
+
+    import audiodae
+    denoiser = audiodae.load()
+    clean = denoiser(noisy, sample_rate=44100)      # numpy or torch, time last
+
+Names are imported when first used, so `import audiodae` is quick and does not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiodae.api import Denoiser, load
+    from audiodae.clean import clean_file, clean_folder
+    from audiodae.errors import AudiodaeError
+    from audiodae.stream import Streamer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AudiodaeError",
+    "Denoiser",
+    "Streamer",
+    "__version__",
+    "clean_file",
+    "clean_folder",
+    "load",
+]
+
+_HOMES = {
+    "AudiodaeError": "audiodae.errors",
+    "Denoiser": "audiodae.api",
+    "Streamer": "audiodae.stream",
+    "clean_file": "audiodae.clean",
+    "clean_folder": "audiodae.clean",
+    "load": "audiodae.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
