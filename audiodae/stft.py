@@ -74,6 +74,8 @@ class Stft:
 
 @functools.lru_cache(maxsize=32)
 def _window(n_fft: int, hop_length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    hann = torch.hann_window(n_fft, periodic=True, dtype=torch.float64)
-    # Hann frames at this hop add up to n_fft / (2 hop); divide so that analysis x synthesis adds to one.
-    return (hann / (n_fft / (2 * hop_length))).sqrt().to(device=device, dtype=dtype)
+    with torch.inference_mode(False):  # cached for all, so also for those who train
+        hann = torch.hann_window(n_fft, periodic=True, dtype=torch.float64)
+        # Hann frames at this hop add up to n_fft / (2 hop); divide, so that the two windows together
+        # add up to one.
+        return (hann / (n_fft / (2 * hop_length))).sqrt().to(device=device, dtype=dtype)

@@ -46,3 +46,14 @@ def test_a_tone_lands_in_its_bin() -> None:
 def test_a_hop_that_cannot_add_up_is_refused() -> None:
     with pytest.raises(ValueError, match="does not overlap-add"):
         Stft(16000, 512, 300)
+
+
+def test_streaming_first_does_not_stop_training_later() -> None:
+    stft = Stft(16000, 320, 160)  # a window nobody has asked for yet
+    with torch.inference_mode():
+        stft.analyse(torch.zeros(1, 640))
+    x = torch.randn(1, 640, requires_grad=True)
+    spec = stft.analyse(x)
+    y, _ = stft.synthesise(spec, stft.silence(1))
+    y.square().sum().backward()
+    assert x.grad is not None
