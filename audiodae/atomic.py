@@ -1,0 +1,155 @@
+"""A file that appears under its name whole, or not at all.
+
+It grows under a hidden name in the target's folder and is renamed when done. The hidden name
+follows from the target's, so what a killed run left behind is taken over by the next one instead of
+piling up; a lock, which the system drops when a process dies, tells a dead leftover from a file
+being written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from audiodae.errors import AudioError
+
+TEMP_PREFIX = ".audiodae-"
+TEMP_SUFFIX = ".part"
+_O_BINARY = getattr(os, "O_BINARY", 0)
+_O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+class AtomicFile:
+    """An empty file open as `fd` at `path`, which `commit` turns into `target`.
+
+    Raises AudioError where the target cannot be: no such folder, a folder itself, write-protected,
+    a name too long, or just being written by someone else. `discard` (also after a failed `commit`)
+    leaves nothing behind.
+    """
+
+    def __init__(self, target: Path, salt: str = "") -> None:
+        self.target = target
+        _check_target(target)
+        digest = hashlib.sha256(os.fsencode(target.name) + salt.encode()).hexdigest()[:16]
+        self.path = target.parent / f"{TEMP_PREFIX}{digest}{TEMP_SUFFIX}"
+        self.fd = -1
+        self._done = False
+        try:
+            self.fd = self._open_and_lock()
+            os.ftruncate(self.fd, 0)
+        except OSError as error:
+            raise AudioError(f"{target} cannot be written: {reason(error)}.") from error
+
+    def commit(self) -> None:
+        """Put the file under its final name, replacing what was there."""
+        try:
+            # Network file systems report a full disk only when a handle closes; ours has to hold
+            # the lock.
+            os.close(os.dup(self.fd))
+            if os.name == "nt":
+                self._close()
+            os.replace(self.path, self.target)
+            self._done = True
+        except OSError as error:
+            self.discard()
+            raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the unfinished file; does nothing after `commit`."""
+        if self._done:
+            return
+        self._done = True
+        if os.name == "nt":
+            self._close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self._close()
+
+    def probe_disk(self) -> OSError | None:
+        """What the system says to a few more bytes: the cause of a failed write, or None."""
+        try:
+            end = os.lseek(self.fd, 0, os.SEEK_END)
+            block = bytes(16384)
+            while block:
+                block = block[os.write(self.fd, block) :]
+            os.ftruncate(self.fd, end)
+        except OSError as error:
+            return error
+        return None
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def _open_and_lock(self) -> int:
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _O_BINARY | _O_NOFOLLOW, 0o666)
+            try:
+                _lock(fd)
+                # Between open and lock its writer may have renamed or removed it: then it is not
+                # ours.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                        return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+
+def reason(error: OSError) -> str:
+    """What a user can do about a system error, in words."""
+    known = {
+        errno.ENOSPC: "the disk is full; free some space or choose another folder",
+        errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+        errno.EFBIG: "the file grew beyond what the file system or a limit allows",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.EACCES: "permission is denied; check the rights of the file and its folder",
+        errno.EPERM: "permission is denied; check the rights of the file and its folder",
+        errno.ENAMETOOLONG: "its name is too long for the file system; shorten it",
+        errno.ELOOP: "its path goes round in circles through symbolic links",
+        errno.EAGAIN: "another process is writing it at this moment",
+        errno.ENOENT: "it does not exist",
+        errno.ENOTDIR: "part of its path is a file, not a folder",
+    }
+    return known.get(error.errno or 0, error.strerror or str(error))
+
+
+def _check_target(target: Path) -> None:
+    try:
+        os.stat(target.parent)
+    except OSError as error:
+        raise AudioError(
+            f"{target} cannot be written: its folder {target.parent} is not there."
+        ) from error
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise AudioError(f"{target} cannot be written: {reason(error)}.") from error
+    if target.is_dir():
+        raise AudioError(f"{target} cannot be written: it is a folder; give the name of a file.")
+    if not mode & 0o222 or not os.access(target, os.W_OK):
+        raise AudioError(
+            f"{target} cannot be written: it is write-protected; remove it or choose another name."
+        )
+
+
+def _lock(fd: int) -> None:
+    """Take the lock or raise BlockingIOError; go on where locks are unknown (Windows, networks)."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return

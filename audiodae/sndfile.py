@@ -1,0 +1,131 @@
+"""libsndfile, strictly front to back: what `audio` reads from and writes to.
+
+soundfile seeks after every block, which costs time and, in lossy formats, can disturb the decoder;
+and it waits for the disk (fsync) at every close. Neither is wanted here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from audiodae.errors import AudioError
+from audiodae.formats import AudioInfo, check_layout, is_lossy
+
+TAG_NAMES = (
+    *("title", "artist", "comment", "date", "album", "genre", "tracknumber"),
+    *("copyright", "license", "software"),
+)
+
+# What libsndfile notes of a sound chunk that claims more bytes than the file has. Claims of nearly
+# 2 GiB and more are what streaming recorders write when they do not know.
+_CUT_SHORT = re.compile(
+    r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", re.M
+)
+_UNKNOWN_BYTES = 0x7FFF_F000
+_UNKNOWN_FRAMES = 2**60
+_SYSTEM_ERROR = 2
+# libsndfile signs the software tag of what it writes, in AIFF followed by stray bytes.
+_SIGNATURE = re.compile(r"\s*\(libsndfile-[\d.]+.*$", re.DOTALL)
+
+
+class SequentialFile(soundfile.SoundFile):
+    """A `SoundFile` that never seeks and never waits for the disk."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Nothing: the system writes when it likes."""
+
+    @property
+    def text_tags(self) -> dict[str, str]:
+        """The tags of the file, without libsndfile's own signature."""
+        tags = {name: getattr(self, name) for name in TAG_NAMES}
+        tags["software"] = _SIGNATURE.sub("", tags["software"])
+        return {name: text for name, text in tags.items() if text}
+
+
+def open_file(fd: int, path: Path, mode: str, **form: Any) -> SequentialFile:
+    """A `SequentialFile` on an open descriptor, which stays the caller's to close.
+
+    By descriptor no path is too long or too oddly encoded for libsndfile. On Windows descriptors do
+    not cross from one C library to another, so there it is the path.
+    """
+    if os.name == "nt":
+        return SequentialFile(str(path), mode, **form)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return SequentialFile(fd, mode, closefd=False, **form)
+
+
+class SndfileSource:
+    """The sound of a file that libsndfile knows, as `(n, channels)` float32 blocks, and its `info`.
+
+    Raises `soundfile.LibsndfileError` where libsndfile cannot read the content, OSError where the
+    system cannot, and AudioError for a header that claims the impossible.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._complaint = ""
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            self._file = open_file(self._fd, path, "r")
+            self.info = _describe(path, self._file, os.fstat(self._fd).st_size)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def read(self, n: int) -> np.ndarray:
+        """The next `n` frames; fewer at the end, and where the file is damaged."""
+        block = np.full((n, self.info.channels), np.nan, np.float32)
+        try:
+            return self._file.read(out=block)  # type: ignore[no-any-return]
+        except soundfile.LibsndfileError as error:
+            if error.code == _SYSTEM_ERROR:
+                raise AudioError(
+                    f"{self.info.path} could not be read on: the system reports an error."
+                ) from error
+            # soundfile does not say how far it came; the rows it did not touch do.
+            self._complaint = str(error).removeprefix("Error : ").rstrip(".")
+            touched = np.flatnonzero(~np.isnan(block).all(axis=1))
+            return block[: touched[-1] + 1] if touched.size else block[:0]
+
+    def complaint(self) -> str:
+        """What libsndfile said of damage met while reading; empty when all was well."""
+        return self._complaint
+
+    def cut_short(self) -> tuple[int, int] | None:
+        """Bytes of sound announced and present, if the header announces more than there is."""
+        for announced, present in _CUT_SHORT.findall(self._file.extra_info):
+            if int(present) < int(announced) and not _UNKNOWN_BYTES <= int(announced) < 2**32:
+                return int(announced), int(present)
+        return None
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.close()
+            os.close(self._fd)
+
+
+def _describe(path: Path, file: SequentialFile, size_bytes: int) -> AudioInfo:
+    channels, sample_rate = file.channels, file.samplerate
+    check_layout(str(path), sample_rate, channels)
+    frames = file.frames if 0 <= file.frames < _UNKNOWN_FRAMES else None
+    seconds = None if frames is None else frames / sample_rate
+    return AudioInfo(
+        path=path,
+        sample_rate=sample_rate,
+        channels=channels,
+        frames=frames,
+        container=file.format,
+        subtype=file.subtype,
+        tags=file.text_tags,
+        endian=file.endian,
+        seconds=seconds,
+        bitrate=round(8 * size_bytes / seconds) if seconds and is_lossy(file.subtype) else None,
+    )

@@ -1,0 +1,209 @@
+"""Write a sound file block by block; it appears under its name when complete, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from audiodae import formats
+from audiodae.atomic import AtomicFile, reason
+from audiodae.errors import AudioError
+from audiodae.sndfile import TAG_NAMES, SequentialFile, open_file
+
+_COPY_FRAMES = 65536
+
+
+class Writer:
+    """Writes float32 blocks `(channels, n)` to a file that appears as `path` only on a clean end.
+
+    `container` and `subtype` are libsndfile's names, by default those of the suffix;
+    `output_format` chooses them for a source. `tags` are libsndfile's strings ("title", "artist",
+    "comment", "date"...); `endian`, `bitrate` (bit/s, codecs only) come from the source's
+    `AudioInfo`, as does `frames`, the expected length. A WAV that outgrows 4 GiB becomes RF64.
+
+    `clipped` counts samples clamped to [-1, 1 - lsb] in integer subtypes, `nonfinite` those written
+    as 0 for being NaN or infinite, `frames` what was written; `warnings` names tags the container
+    cannot hold. As a context manager it commits on a clean end and leaves nothing behind on an
+    exception. Raises AudioError for a format that cannot be, a place that cannot be written, or a
+    full disk.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sample_rate: int,
+        channels: int,
+        container: str | None = None,
+        subtype: str | None = None,
+        tags: dict[str, str] | None = None,
+        *,
+        endian: str = "FILE",
+        bitrate: int | None = None,
+        frames: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        implied, implied_subtype = formats.container_of(container or self.path)
+        self.container = implied
+        self.subtype = (subtype or implied_subtype or formats.default_subtype(implied)).upper()
+        self.sample_rate, self.channels = sample_rate, channels
+        self.clipped = self.nonfinite = self.frames = 0
+        self.warnings: list[str] = []
+        formats.check_format(self.container, self.subtype, sample_rate, channels)
+        fits = soundfile.check_format(self.container, self.subtype, endian)
+        self._tags, self._endian, self._bitrate = tags or {}, endian if fits else "FILE", bitrate
+        if formats.outgrows(self.container, self.subtype, channels, frames or 0):
+            self.container = self._roomier()
+        self._bits = formats.integer_bits(self.subtype)
+        self._temporary = AtomicFile(self.path)
+        try:
+            self._file = self._open(self._temporary)
+        except BaseException:
+            self._temporary.discard()
+            raise
+
+    def write(self, block: np.ndarray) -> None:
+        """Append `(channels, n)` samples; raises AudioError for another shape or a full disk."""
+        if block.ndim != 2 or block.shape[0] != self.channels:
+            raise AudioError(
+                f"A block of shape {block.shape} was given; ({self.channels}, n) was wanted."
+            )
+        if self._file.closed:
+            raise ValueError(f"The writer of {self.path} is closed; nothing can be added.")
+        count = block.shape[1]
+        if formats.outgrows(self.container, self.subtype, self.channels, self.frames + count):
+            self._move_to(self._roomier())
+        samples, nonfinite = formats.silence_nonfinite(np.ascontiguousarray(block.T, np.float32))
+        self.nonfinite += nonfinite
+        if self._bits is not None:
+            # Integers are made here: libsndfile rounds down, half a step of offset on average.
+            samples, clipped = formats.quantise(samples, self._bits)
+            samples <<= 32 - self._bits
+            self.clipped += clipped
+        try:
+            self._file.write(samples)
+        except (soundfile.SoundFileError, AssertionError) as error:
+            raise self._failure(error) from error
+        self.frames += count
+
+    def close(self) -> None:
+        """Finish the file, check it, and put it under its name; nothing after the first time."""
+        if self._file.closed:
+            return
+        try:
+            self._file.close()
+            self._verify()
+        except soundfile.SoundFileError as error:
+            failure = self._failure(error)
+            self.abort()
+            raise failure from error
+        except BaseException:
+            self.abort()
+            raise
+        self._temporary.commit()
+
+    def abort(self) -> None:
+        """Give up: the unfinished file is removed and what was under the name stays."""
+        try:
+            if not self._file.closed:
+                self._file.close()
+        except soundfile.LibsndfileError:
+            pass
+        finally:
+            self._temporary.discard()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self.abort()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _open(self, temporary: AtomicFile) -> SequentialFile:
+        try:
+            file = open_file(
+                temporary.fd,
+                temporary.path,
+                "w",
+                samplerate=self.sample_rate,
+                channels=self.channels,
+                format=self.container,
+                subtype=self.subtype,
+                endian=self._endian,
+                **formats.codec_options(
+                    self.subtype, self.sample_rate, self.channels, self._bitrate
+                ),
+            )
+        except (soundfile.SoundFileError, OSError) as error:
+            raise self._failure(error) from error
+        for name in set(TAG_NAMES) & set(self._tags):
+            # Containers without tags refuse them; `_verify` names those that are not there.
+            with contextlib.suppress(soundfile.LibsndfileError):
+                setattr(file, name, self._tags[name].encode("utf-8", "replace").decode())
+        return file
+
+    def _roomier(self) -> str:
+        if self.container in ("WAV", "WAVEX") and self._endian != "BIG":
+            return "RF64"
+        raise AudioError(
+            f"{self.path} would grow beyond the 4 GiB that {self.container} can hold; choose rf64,"
+            " w64, caf or flac as the format."
+        )
+
+    def _move_to(self, container: str) -> None:
+        """Go on in another container, with what was written so far copied bit by bit."""
+        dtype = "float64" if self._bits is None else "int32"
+        old, self.container = self._temporary, container
+        try:
+            self._file.close()
+            self._temporary = AtomicFile(self.path, salt=container)
+            self._file = self._open(self._temporary)
+            with open_file(old.fd, old.path, "r") as written:
+                while len(block := written.read(_COPY_FRAMES, dtype=dtype, always_2d=True)):
+                    self._file.write(block)
+        except (soundfile.SoundFileError, AssertionError) as error:
+            raise self._failure(error) from error
+        finally:
+            old.discard()
+
+    def _failure(self, error: BaseException) -> AudioError:
+        """libsndfile only says that a write failed; the system says why."""
+        cause = self._temporary.probe_disk()
+        why = reason(cause) if cause else str(error).rstrip(".")
+        return AudioError(f"{self.path} could not be written as {self.container}: {why}.")
+
+    def _verify(self) -> None:
+        """Check what codecs wrote while closing, when libsndfile no longer reports a full disk."""
+        if cause := self._temporary.probe_disk():
+            raise AudioError(
+                f"{self.path} could not be written as {self.container}: {reason(cause)}."
+            )
+        wanted = (self.frames, self.sample_rate, self.channels)
+        try:
+            with open_file(self._temporary.fd, self._temporary.path, "r") as file:
+                found, tags = (file.frames, file.samplerate, file.channels), file.text_tags
+        except soundfile.LibsndfileError as error:
+            if self.frames == 0:
+                raise AudioError(
+                    f"{self.path} was not written: {self.container} cannot hold a recording of 0"
+                    " samples; choose wav as the format."
+                ) from error
+            raise AudioError(f"{self.path} was written but cannot be read back: {error}") from error
+        if found != wanted:
+            raise AudioError(
+                f"{self.path} was not written: of {wanted} frames, Hz and channels {found} came"
+                f" back from {self.container} with {self.subtype}; choose wav as the format."
+            )
+        if lost := sorted(name for name, text in self._tags.items() if text and name not in tags):
+            self.warnings.append(
+                f"{self.container} does not keep the tags {', '.join(lost)} in {self.path}."
+            )

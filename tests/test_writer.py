@@ -1,0 +1,267 @@
+"""A file appears whole or not at all: killed, interrupted, on a full disk, or beyond 4 GiB."""
+
+import contextlib
+import errno
+import gc
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiodae import atomic, formats
+from audiodae.atomic import AtomicFile, reason
+from audiodae.audio import TEMP_PREFIX, Reader, Writer, info
+from audiodae.errors import AudioError
+
+
+def noise(channels=2, frames=3001):
+    rng = np.random.default_rng(0)
+    return rng.uniform(-1, 1, (channels, frames)).astype(np.float32)
+
+
+def names(folder):
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+def write(path, sound, sample_rate=16000, *args, **more):
+    with Writer(path, sample_rate, len(sound), *args, **more) as writer:
+        for start in range(0, sound.shape[1], 1000):
+            writer.write(sound[:, start : start + 1000])
+    return writer
+
+
+def read(path):
+    with Reader(path) as reader:
+        return reader.read(10**6)
+
+
+def test_nothing_is_under_the_name_before_the_end(tmp_path):
+    path = tmp_path / "x.wav"
+    with Writer(path, 16000, 2) as writer:
+        writer.write(noise())
+        assert [n for n in names(tmp_path) if not n.startswith(TEMP_PREFIX)] == []
+    assert names(tmp_path) == ["x.wav"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "x.wav"
+    path.write_bytes(b"old")
+    with pytest.raises(error), Writer(path, 16000, 2) as writer:
+        writer.write(noise())
+        raise error
+    assert names(tmp_path) == ["x.wav"] and path.read_bytes() == b"old"
+    writer.close()  # too late, and harmless
+    assert path.read_bytes() == b"old"
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(noise())
+
+
+def test_a_forgotten_writer_leaves_nothing(tmp_path):
+    Writer(tmp_path / "x.wav", 16000, 2).write(noise())
+    gc.collect()
+    assert names(tmp_path) == []
+
+
+KILLED = """
+import sys, os, signal, numpy as np
+from audiodae.audio import Writer
+writer = Writer(sys.argv[1], 16000, 2)
+writer.write(np.zeros((2, 50000), np.float32))
+print("writing", flush=True)
+sys.stdin.read()
+"""
+
+
+def child(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"writing\n"
+    return process
+
+
+def test_a_killed_run_leaves_no_half_file_and_the_next_one_cleans_up(tmp_path):
+    path = tmp_path / "x.wav"
+    process = child(path)
+    # While it lives, nobody else can write there.
+    with pytest.raises(AudioError, match="another process is writing it"):
+        Writer(path, 16000, 2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [n.startswith(TEMP_PREFIX) for n in names(tmp_path)] == [True]
+    write(path, noise())
+    assert names(tmp_path) == ["x.wav"]
+    assert read(path).shape == (2, 3001)
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path):
+    process = child(tmp_path / "x.wav")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode != 0
+    assert names(tmp_path) == []
+
+
+def test_two_writers_in_one_program_do_not_mix(tmp_path):
+    with Writer(tmp_path / "x.wav", 16000, 2) as first:
+        with pytest.raises(AudioError, match="another process is writing it"):
+            Writer(tmp_path / "x.wav", 16000, 2)
+        with Writer(tmp_path / "y.wav", 16000, 2) as second:
+            first.write(noise())
+            second.write(-noise())
+    assert np.array_equal(read(tmp_path / "x.wav") > 0.1, read(tmp_path / "y.wav") < -0.1)
+
+
+def test_a_file_that_its_writer_just_finished_is_never_taken_for_a_leftover(tmp_path, monkeypatch):
+    path = tmp_path / "x.wav"
+    other = AtomicFile(path)
+    os.write(other.fd, b"finished")
+    lock = atomic._lock
+
+    def lock_too_late(fd):
+        # Between our open and our lock the other writer commits: what we opened is now the target.
+        monkeypatch.setattr(atomic, "_lock", lock)
+        other.commit()
+        lock(fd)
+
+    monkeypatch.setattr(atomic, "_lock", lock_too_late)
+    ours = AtomicFile(path)
+    assert path.read_bytes() == b"finished"
+    ours.discard()
+    assert names(tmp_path) == ["x.wav"]
+
+
+def test_a_link_planted_under_the_hidden_name_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+    temporary = AtomicFile(tmp_path / "x.wav")
+    hidden = temporary.path
+    temporary.discard()
+    hidden.symlink_to(tmp_path / "victim")
+    with pytest.raises(AudioError, match="cannot be written: its path goes round in circles"):
+        Writer(tmp_path / "x.wav", 16000, 2)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_places_that_cannot_be_written_are_named_in_a_sentence(tmp_path):
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "kept.wav").write_bytes(b"old")
+    (tmp_path / "kept.wav").chmod(0o444)
+    for name, words in [
+        ("folder.wav", "it is a folder"),
+        ("kept.wav", "write-protected"),
+        ("missing/x.wav", "folder .*missing is not there"),
+        ("kept.wav/x.wav", "kept.wav is not a folder|permission|part of its path"),
+        ("n" * 300 + ".wav", "name is too long"),
+    ]:
+        with pytest.raises(AudioError, match=words):
+            Writer(tmp_path / name, 16000, 2)
+    assert names(tmp_path) == ["folder.wav", "kept.wav"]
+    assert (tmp_path / "kept.wav").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc on this system")
+def test_a_read_only_place_is_named_in_a_sentence():
+    with pytest.raises(AudioError, match=r"/proc/x.wav cannot be written"):
+        Writer("/proc/x.wav", 16000, 2)
+
+
+@contextlib.contextmanager
+def file_size_limit(limit):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.aiff", "x.caf", "x.flac", "x.ogg", "x.opus", "x.mp3"])
+def test_a_file_that_does_not_fit_is_removed_wherever_it_stops(tmp_path, name):
+    # The system's own limit on file sizes stands in for a full disk: writes stop in the same way.
+    sound = noise(2, 30000)
+    write(tmp_path / name, sound, 48000)
+    size = (tmp_path / name).stat().st_size
+    (tmp_path / name).unlink()
+    for missing in (1, 40, 700, 5000, size // 2, size - 100):
+        with (
+            file_size_limit(size - missing),
+            pytest.raises(
+                AudioError, match=r"could not be written as [A-Z0-9]+: the file grew beyond"
+            ),
+        ):
+            write(tmp_path / name, sound, 48000)
+        assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk can only be mounted by root; the size limit above is tested")
+    try:
+        for name in ("x.wav", "x.flac"):
+            with pytest.raises(AudioError, match="the disk is full; free some space"):
+                write(tmp_path / name, noise(2, 100_000))
+            assert names(tmp_path) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_system_errors_say_what_to_do():
+    assert "disk is full; free" in reason(OSError(errno.ENOSPC, "No space left on device"))
+    assert reason(OSError(errno.EIO, "Input/output error")) == "Input/output error"
+
+
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"]
+)
+@pytest.mark.parametrize("announced", [None, 30000])
+def test_a_wav_beyond_four_gigabytes_goes_on_as_rf64(tmp_path, monkeypatch, subtype, announced):
+    sound = noise(2, 30000)
+    write(tmp_path / "small.wav", sound, 16000, "WAV", subtype)
+    monkeypatch.setattr(formats, "RIFF_LIMIT_BYTES", 40_000)
+    tags = {"title": "A long talk"}
+    writer = write(tmp_path / "x.wav", sound, 16000, "WAV", subtype, tags, frames=announced)
+    found = info(tmp_path / "x.wav")
+    assert (found.container, found.subtype, found.tags) == ("RF64", subtype, tags)
+    assert writer.container == "RF64"
+    assert np.array_equal(read(tmp_path / "x.wav"), read(tmp_path / "small.wav"))
+    assert names(tmp_path) == ["small.wav", "x.wav"]
+
+
+def test_the_real_limit_is_four_gigabytes():
+    frames = 2**30
+    assert formats.outgrows("WAV", "PCM_16", 2, frames)
+    assert not formats.outgrows("WAV", "PCM_16", 2, frames - 2**19)
+    assert not formats.outgrows("RF64", "PCM_16", 2, 100 * frames)
+
+
+@pytest.mark.parametrize("announced", [None, 30000])
+def test_other_containers_beyond_their_size_are_a_sentence(tmp_path, monkeypatch, announced):
+    monkeypatch.setattr(formats, "RIFF_LIMIT_BYTES", 40_000)
+    with pytest.raises(AudioError, match="4 GiB that AIFF can hold; choose rf64"):
+        write(tmp_path / "x.aiff", noise(2, 30000), frames=announced)
+    write(tmp_path / "x.flac", noise(2, 30000), frames=announced)
+    assert names(tmp_path) == ["x.flac"]
+
+
+def test_a_file_of_more_than_four_gigabytes_is_really_read_and_written(tmp_path):
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    if not os.environ.get("AUDIODAE_SLOW_TESTS") or free < 2**34:
+        pytest.skip("writes 9 GB; set AUDIODAE_SLOW_TESTS=1 to run it")
+    block = np.tile(noise(8, 2**16), 16)
+    with Writer(tmp_path / "x.wav", 48000, 8, "WAV", "FLOAT") as writer:
+        for _ in range(136):
+            writer.write(block)
+    with Reader(tmp_path / "x.wav") as reader:
+        assert reader.info.frames == 136 * 2**20
+        for back in reader.blocks(2**20):
+            assert np.array_equal(back, block)
+    (tmp_path / "x.wav").unlink()  # pytest would keep it
