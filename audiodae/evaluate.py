@@ -1,0 +1,224 @@
+"""Measure denoisers on a folder of noisy recordings and their clean originals.
+
+The noisy recording itself is always the first row: a denoiser that does not beat it does harm.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from audiodae import metrics
+from audiodae.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError
+from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
+from audiodae.scores import NOISY, Evaluation, Row
+
+Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
+"""Noisy `(samples,)` float32, sample rate -> cleaned `(samples,)`; `audiodae.load()` gives one."""
+
+FULL_BAND_RATE = 32_000  # from here up there is something above 8 kHz to be measured
+FULL_BAND_ABOVE_HZ = 8_000.0
+
+
+def evaluate(
+    noisy_dir: Path | str,
+    clean_dir: Path | str,
+    *,
+    enhancers: Mapping[str, Enhancer] | None = None,
+    enhanced: Mapping[str, Path | str] | None = None,
+    dnsmos_every: int | None = None,
+    limit: int | None = None,
+    jobs: int = 1,
+) -> Evaluation:
+    """Measure the noisy recordings, every enhancer, and every folder of already enhanced files.
+
+    `enhancers` maps names to callables. Each is warmed up, then timed on one thread:
+    `real_time_factor` is CPU seconds of this process per second of audio. `enhanced` maps names
+    to folders laid out like `noisy_dir`. DNSMOS, which is slow, is taken of every
+    `dnsmos_every`-th clip and never if that is 0; None means all clips, if its model is
+    installed. `limit` takes only the first pairs. `jobs` processes measure; the enhancers always
+    run in this one.
+
+    Raises `AudiodaeError` for files that do not pair up in name, sample rate or length, for
+    results that are not finite or not as long as what went in, and when a package for measuring
+    is not installed.
+    """
+    systems = [NOISY, *(enhancers or {}), *(enhanced or {})]
+    if len(set(systems)) < len(systems):
+        raise AudiodaeError(
+            f"The systems to compare are named {', '.join(systems)}; every name may occur only "
+            f"once (and '{NOISY}' is the input itself): rename one."
+        )
+    _refuse_below("limit", limit, 1)
+    _refuse_below("jobs", jobs, 1)
+    _refuse_below("dnsmos_every", dnsmos_every, 0)
+    pairs = find_pairs(noisy_dir, clean_dir, limit)
+    files = {
+        system: matching([pair.name for pair in pairs], folder, noisy_dir)
+        for system, folder in (enhanced or {}).items()
+    }
+    every, notes = _dnsmos_plan(dnsmos_every)
+    rows: list[tuple[str, Pair, float, dict[str, float], Future[dict[str, float]]]] = []
+    waiting: deque[Future[dict[str, float]]] = deque()
+    warm: set[str] = set()
+    # tqdm's None: a bar on the terminal, and nothing at all where stderr is a file or a pipe.
+    bar = tqdm(total=len(pairs) * len(systems), unit="clip", disable=None)
+    with bar, _one_thread(), _measuring(jobs) as pool:
+        for index, pair in enumerate(pairs):
+            noisy, clean, sample_rate = read_pair(pair)
+            seconds = noisy.size / sample_rate
+            outputs: list[tuple[str, Samples, dict[str, float]]] = [(NOISY, noisy, {})]
+            for system, enhancer in (enhancers or {}).items():
+                if system not in warm:
+                    enhancer(noisy.copy(), sample_rate)
+                    warm.add(system)
+                given = noisy.copy()  # so that one that works in place spoils nobody's input
+                began = time.process_time()
+                output = enhancer(given, sample_rate)
+                rtf = (time.process_time() - began) / seconds
+                output = checked(output, noisy, f"What {system} made of {pair.name}")
+                outputs.append((system, output, {"real_time_factor": rtf}))
+            for system, of_name in files.items():
+                output = read_like(of_name[pair.name], noisy, sample_rate, pair.noisy)
+                outputs.append((system, output, {}))
+            with_dnsmos = every > 0 and index % every == 0
+            for system, output, timing in outputs:
+                scores = pool.submit(measure, output, noisy, clean, sample_rate, with_dnsmos)
+                rows.append((system, pair, seconds, timing, scores))
+                waiting.append(scores)
+                if len(waiting) > 2 * jobs:  # audio waiting to be measured is memory
+                    waiting.popleft().result()
+                bar.update()
+        done = [
+            Row(system, pair.name, pair.snr_db, seconds, {**scores.result(), **timing})
+            for system, pair, seconds, timing, scores in rows
+        ]
+    return Evaluation(done, notes + _too_little_speech(done))
+
+
+def measure(
+    estimate: Samples, noisy: Samples, clean: Samples, sample_rate: int, with_dnsmos: bool
+) -> dict[str, float]:
+    """All scores of one clip, by the names of `scores.COLUMNS`; NaN is what could not be had."""
+    values = {
+        "pesq_wb": metrics.pesq_wb(estimate, clean, sample_rate),
+        "stoi": metrics.stoi(estimate, clean, sample_rate),
+        "si_sdr_db": metrics.si_sdr_db(estimate, clean),
+        "speech_attenuation_db": metrics.speech_attenuation_db(estimate, clean, sample_rate),
+        "noise_attenuation_db": metrics.noise_attenuation_db(estimate, noisy, clean, sample_rate),
+    }
+    if sample_rate >= FULL_BAND_RATE:
+        values["lsd_above_8k_db"] = metrics.log_spectral_distance_db(
+            estimate, clean, sample_rate, FULL_BAND_ABOVE_HZ
+        )
+    if with_dnsmos:
+        heard = metrics.dnsmos(estimate, sample_rate)
+        values |= {f"dnsmos_{part}": value for part, value in heard._asdict().items()}
+    return values
+
+
+def run(
+    noisy_dir: Path | str,
+    clean_dir: Path | str,
+    *,
+    enhanced: Sequence[Path | str] = (),
+    models: Mapping[str, Enhancer] | None = None,
+    json_file: Path | str | None = None,
+    dnsmos_every: int | None = None,
+    limit: int | None = None,
+    jobs: int = 1,
+) -> Evaluation:
+    """`evaluate` as the command line wants it: folders name themselves, JSON goes to a file.
+
+    `models` maps names to loaded denoisers. Raises `AudiodaeError` as `evaluate` does, and before
+    any work when `json_file` cannot be written.
+    """
+    # Opened before the work, so that a place that cannot be written is known at once.
+    report = None if json_file is None else AtomicFile(Path(json_file))
+    try:
+        names = [Path(folder).name for folder in enhanced]
+        if len({NOISY, *(models or {}), *names}) < 1 + len(models or {}) + len(names):
+            names = [str(folder) for folder in enhanced]  # two folders of one name
+        evaluation = evaluate(
+            noisy_dir,
+            clean_dir,
+            enhancers=models,
+            enhanced=dict(zip(names, enhanced, strict=True)),
+            dnsmos_every=dnsmos_every,
+            limit=limit,
+            jobs=jobs,
+        )
+        if report is not None:
+            _write(report, evaluation.to_json() + "\n")
+    finally:
+        if report is not None:
+            report.discard()
+    return evaluation
+
+
+def _write(report: AtomicFile, text: str) -> None:
+    try:
+        with open(report.fd, "w", encoding="utf-8", closefd=False) as file:
+            file.write(text)
+    except OSError as error:
+        raise AudiodaeError(f"{report.target} cannot be written: {reason(error)}.") from error
+    report.commit()
+
+
+def _dnsmos_plan(every: int | None) -> tuple[int, list[str]]:
+    if every is not None:
+        return every, [f"DNSMOS: of one clip in {every}."] if every > 1 else []
+    if find_spec("speechmos") and find_spec("onnxruntime"):
+        return 1, []
+    return 0, ['DNSMOS: left out, its model is not installed (pip install "audiodae[dnsmos]").']
+
+
+def _too_little_speech(rows: list[Row]) -> list[str]:
+    value = metrics.TOO_LITTLE_SPEECH_STOI
+    count = sum(row.system == NOISY and row.values["stoi"] == value for row in rows)
+    return [f"STOI: clips with too little speech for it: {count}, as {value:.5f}."] if count else []
+
+
+def _refuse_below(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise AudiodaeError(f"{name} is {value}; {least} or more is wanted.")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Here(Executor):
+    """The executor of this very process: work is done when it is submitted."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def _measuring(jobs: int) -> Executor:
+    if jobs == 1:
+        return _Here()
+    # Spawned, not forked: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,))
