@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from test_mixer import write_folder
 
 from audiodae.checkpoint import load_denoiser
+from audiodae.cli import main
 from audiodae.errors import AudiodaeError, RecipeError
 from audiodae.recipe import read_recipe
 from audiodae.training import check_folders, train_folders
@@ -113,3 +115,14 @@ def test_a_run_folder_of_another_model_is_refused(root: Path) -> None:
         train_folders(
             [root / "speech"], [root / "noise"], [], other, root / "mine", root / "cache", "cpu"
         )
+
+
+def test_the_command_trains_on_two_folders_and_says_how_it_goes(root: Path) -> None:
+    speech, noise, run = root / "speech", root / "noise", root / "by-command"
+    folders = ["--speech", str(speech), "--noise", str(noise), "--run", str(run)]
+    extra = ["--recipe", str(root / "adamw.toml"), "--device", "cpu", "--steps", "2"]
+    result = CliRunner().invoke(main, ["train", *folders, *extra])
+    assert result.exit_code == 0, result.output
+    assert (run / "model.safetensors").exists()
+    result = CliRunner().invoke(main, ["train", *folders, *extra, "--init", "nobody"])
+    assert result.exit_code == 1 and "There is no model 'nobody'" in result.output
