@@ -1,0 +1,53 @@
+"""The loss: least for clean speech at its own level, and dearer for lost speech than for left noise."""
+
+import pytest
+import torch
+
+from audiodae.losses import DenoisingLoss, LossConfig, snr_db
+from audiodae.stft import Stft
+
+
+def speechlike(seed: int = 0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    envelope = torch.rand(2, 1, 20, generator=rng)
+    swell = torch.nn.functional.interpolate(envelope, size=16000, mode="linear")[:, 0]
+    return 0.1 * swell * torch.randn(2, 16000, generator=rng)
+
+
+@pytest.fixture
+def loss() -> DenoisingLoss:
+    return DenoisingLoss(LossConfig(), Stft(16000, 512, 256), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.86, 0.97, 1.03, 1.2, -1.0])
+def test_the_level_must_be_right(loss: DenoisingLoss, gain: float) -> None:
+    clean = speechlike()
+    assert float(loss(gain * clean, clean, clean)[0]) > float(loss(clean, clean, clean)[0])
+
+
+def test_losing_speech_costs_more_than_leaving_as_much_noise(loss: DenoisingLoss) -> None:
+    clean = speechlike()
+    compressed = 1.2 ** (1 / 0.3)  # the same step up and down on the compressed magnitude
+    weaker, stronger = clean * 0.8 ** (1 / 0.3), clean * compressed
+    cost = [loss(x, clean, clean)[1] for x in (weaker, stronger)]
+    assert float(cost[0]["lost_speech"]) > 100 * float(cost[1]["lost_speech"])
+    assert float(cost[0]["magnitude"]) == pytest.approx(float(cost[1]["magnitude"]), rel=0.1)
+
+
+def test_quiet_examples_count_as_much_as_loud_ones(loss: DenoisingLoss) -> None:
+    clean, noisy = speechlike(), speechlike() + speechlike(1)
+    loud = float(loss(noisy, clean, noisy)[0])
+    quiet = float(loss(noisy * 0.01, clean * 0.01, noisy * 0.01)[0])
+    assert quiet == pytest.approx(loud, rel=1e-3)
+
+
+def test_silence_as_target_gives_a_finite_gradient(loss: DenoisingLoss) -> None:
+    noisy = speechlike()
+    estimate = (0.5 * noisy).requires_grad_()
+    loss(estimate, torch.zeros_like(noisy), noisy)[0].backward()
+    assert bool(torch.isfinite(estimate.grad).all())
+
+
+def test_snr_counts_the_level() -> None:
+    clean = speechlike()
+    assert float(snr_db(0.9 * clean, clean)[0]) == pytest.approx(20.0, abs=1e-3)
