@@ -1,0 +1,5 @@
+"""`python -m audiodae` is `audiodae`."""
+
+from audiodae.cli import main
+
+main()

@@ -1,0 +1,194 @@
+"""Clean files and folders: plan, carry out, report."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from audiodae.audio import info
+from audiodae.blockwise import Progress, clean_together
+from audiodae.errors import AudiodaeError, AudioError
+from audiodae.manifest import Made, Manifest
+from audiodae.options import PRESETS, Options, Strength
+from audiodae.plan import Job, PlanError, plan
+from audiodae.report import FileReport, explain, not_done
+
+__all__ = [
+    "PRESETS",
+    "FileReport",
+    "Job",
+    "Options",
+    "PlanError",
+    "Strength",
+    "carry_out",
+    "clean_file",
+    "clean_folder",
+    "plan",
+]
+
+GPU_BATCH = 16  # files side by side
+
+
+def clean_file(
+    source: str | Path,
+    target: str | Path | None,
+    denoiser: Any,
+    options: Options | None = None,
+) -> FileReport:
+    """Clean one file of any length into another of the same rate, channels, format and length.
+
+    `target` None is `NAME-clean.EXT` beside the source; in a folder, the file keeps its name.
+    `denoiser` is what `audiodae.load()` returns. Raises AudiodaeError when it cannot be done, and
+    then nothing is left under the target's name.
+    """
+    if os.path.isdir(source):
+        raise AudioError(f"{source} is a folder, and one file is wanted: use clean_folder.")
+    options = options or Options()
+    planned = plan([source], target, options, fingerprint(denoiser, options))
+    reports = list(carry_out(planned, denoiser, options))
+    for report in reports:
+        if report.status == "failed":
+            raise AudioError(report.reason)
+    return reports[0]
+
+
+def clean_folder(
+    source: str | Path,
+    target: str | Path | None,
+    denoiser: Any,
+    options: Options | None = None,
+    *,
+    jobs: int = 1,
+) -> Iterator[FileReport]:
+    """Clean all audio below a folder into a mirrored tree; a report as each file is finished.
+
+    `target` None is `NAME-clean` beside the folder. A file that fails is reported and the others go
+    on. Raises AudiodaeError at once, before any work, when the folder is missing or holds no audio,
+    or when outputs would fall on each other. On a CPU `jobs` processes share the files.
+    """
+    if not os.path.isdir(source):
+        raise AudioError(f"{source} is not a folder: give the path of one, or use clean_file.")
+    if jobs < 1:
+        raise AudiodaeError(f"jobs is {jobs}: give 1 or more processes.")
+    options = options or Options()
+    planned = plan([source], target, options, fingerprint(denoiser, options))
+    if len(planned) == 1 and planned[0].action == "refuse" and planned[0].source == Path(source):
+        raise AudioError(planned[0].reason)
+    return carry_out(planned, denoiser, options, workers=jobs)
+
+
+def carry_out(
+    jobs: Sequence[Job],
+    denoiser: Any,
+    options: Options,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Generator[FileReport]:
+    """Do what was planned; a report for every job, in the order of finishing.
+
+    On a CPU, `workers` processes share the files. On a GPU, files of one rate and channel count go
+    through the net side by side, in one process. When `stopped()` says yes, KeyboardInterrupt is
+    raised between two blocks.
+    """
+    for job in jobs:
+        if job.action != "clean":
+            yield not_done(job)
+    todo = [job for job in jobs if job.action == "clean"]
+    if not todo:
+        return
+    with contextlib.closing(_Ledger(options, fingerprint(denoiser, options))) as ledger:
+        if _net(denoiser).device.type != "cpu":
+            batches = _batches(todo)
+        elif min(workers, len(todo)) == 1:
+            batches = iter([job] for job in todo)
+        else:
+            from audiodae.workers import spread
+
+            workers = min(workers, len(todo))
+            begin, end = ledger.begin, ledger.end
+            yield from spread(todo, denoiser, options, workers, begin, end, progress, stopped)
+            return
+        for batch in batches:
+            for job in batch:
+                ledger.begin(job)
+            reports = clean_together(batch, denoiser, options, progress, stopped)
+            # All entered before the first is handed out: whoever receives them may stop there.
+            pairs = zip(batch, reports, strict=True)
+            yield from [ledger.end(job, report) for job, report in pairs]
+
+
+def fingerprint(denoiser: Any, options: Options) -> str:
+    """A hash of all that makes an output what it is: the options and the weights."""
+    net = _net(denoiser)
+    digest = hashlib.sha256(repr(net.config).encode())
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return options.fingerprint(digest.hexdigest())
+
+
+def _net(denoiser: Any) -> Any:
+    return getattr(denoiser, "net", denoiser)
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs whose recordings can go side by side; alike in length, so that little is waited for."""
+    alike: dict[tuple[int, int], list[tuple[float, int]]] = defaultdict(list)
+    for i, job in enumerate(jobs):
+        try:
+            about = info(job.source)
+            alike[about.sample_rate, about.channels].append((about.seconds or 0.0, i))
+        except (AudiodaeError, OSError):
+            alike[0, -i].append((0.0, i))  # fails alone, with its own sentence
+    for rows in alike.values():
+        order = [jobs[i] for _, i in sorted(rows)]
+        for start in range(0, len(order), GPU_BATCH):
+            yield order[start : start + GPU_BATCH]
+
+
+class _Ledger:
+    """Keeps the manifests: what was begun is ours, what is done need not be done again."""
+
+    def __init__(self, options: Options, fingerprint: str) -> None:
+        self._options = options
+        self._fingerprint = fingerprint
+        self._manifests: dict[Path, Manifest] = {}
+        self._before: dict[Path, tuple[Made | None, Made]] = {}
+
+    def begin(self, job: Job) -> None:
+        # What cannot be entered here cannot be written either, and the job itself will say why.
+        with contextlib.suppress(OSError):
+            made = Made.of(job.source, self._fingerprint)  # as it is now: it may change meanwhile
+            for root, output in job.recorded(self._options):
+                if root not in self._manifests:
+                    self._manifests[root] = Manifest(root)
+                manifest = self._manifests[root]
+                self._before[output] = manifest.get(output), made
+                manifest.record(output, made)
+
+    def end(self, job: Job, report: FileReport) -> FileReport:
+        try:
+            for root, output in job.recorded(self._options):
+                before, made = self._before.pop(output, (None, None))
+                if made is not None and report.status == "done":
+                    made = replace(made, target_bytes=output.stat().st_size)
+                    self._manifests[root].record(output, made)
+                elif made is not None:  # what was there before the failure is still there
+                    self._manifests[root].record(output, before)
+        except OSError as error:
+            lost = f"{job.target}: --skip-existing will not know of it ({explain(error)})."
+            return replace(report, warnings=(*report.warnings, lost))
+        return report
+
+    def close(self) -> None:
+        """Where nothing came of the work, leave no manifest and no empty folder behind."""
+        for manifest in self._manifests.values():
+            manifest.close()

@@ -1,0 +1,74 @@
+"""The `audiodae` command: a group that loads its commands when asked, and one place for errors.
+
+Nothing here imports numpy or torch, so that `--help` and a wrong argument are answered at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from audiodae import __version__
+from audiodae.errors import AudiodaeError
+
+# name -> module with a function of that name; the order of `--help`
+_COMMANDS = {
+    "clean": "audiodae.cli_clean",
+    "evaluate": "audiodae.cli_evaluate",
+    "models": "audiodae.cli_models",
+    "train": "audiodae.cli_train",
+}
+
+INTERRUPTED = 130  # what shells expect: 128 + SIGINT
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class Commands(click.Group):
+    """Loads commands lazily; turns errors into a sentence and an exit code, never a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has left; closing must not fail for that once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(BROKEN_PIPE)
+        except (AudiodaeError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {_sentence(error)}", err=True)
+            ctx.exit(1)
+
+
+def _sentence(error: AudiodaeError | OSError) -> str:
+    if isinstance(error, AudiodaeError):
+        return str(error)
+    from audiodae.atomic import reason
+
+    return f"{error.filename}: {reason(error)}." if error.filename else f"{reason(error)}."
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="audiodae")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Clean speech recordings and live speech with a small autoencoder."""
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG)

@@ -1,0 +1,305 @@
+"""The `clean` command: words on the command line become options, a plan, and a run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from audiodae.errors import AudiodaeError
+from audiodae.options import PRESETS, Options
+from audiodae.progress import bar, printable, say, tell
+
+if TYPE_CHECKING:
+    from audiodae.plan import Job
+    from audiodae.report import FileReport
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_PIPE = "-"
+_FOR_FILES = ("target", "container", "subtype", "residue", "plot", "report", "jobs")
+_FOR_PIPES = ("sample_rate", "encoding", "input_channels")
+
+
+def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG)
+        ctx.find_root().params["debug"] = True
+
+
+@click.command(short_help="Clean files, folders or a pipe.")
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="DST",
+    help="Folder for the outputs, or the output of a single file.  [default: beside each SRC, "
+    "named NAME-clean]",
+)
+@click.option("--model", metavar="NAME|FILE", help="See `audiodae models`.  [default: speech-16k]")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="voice",
+    show_default=True,
+    help="voice: for people, as clean as can be. asr: for speech recognition, a floor is left.",
+)
+@click.option("--mix", type=float, help="From 0 (as it came) to 1 (cleaned).  [default: preset's]")
+@click.option(
+    "--attenuation-limit",
+    "attenuation_limit_db",
+    type=float,
+    metavar="DB",
+    help="Turn nothing down by more than this.  [default: preset's]",
+)
+@click.option(
+    "--channels",
+    "link",
+    type=click.Choice(["linked", "each", "mid"]),
+    default="linked",
+    show_default=True,
+    help="linked: one mask, the image stays. each: every channel alone. mid: their mean on all.",
+)
+@click.option("--format", "container", metavar="FORMAT", help="wav, flac, mp3, ogg, opus, aiff...")
+@click.option("--subtype", metavar="SUBTYPE", help="PCM_16, PCM_24, FLOAT, VORBIS...")
+@click.option("--residue", type=_FOLDER, help="Also write what was removed into this folder.")
+@click.option("--plot", type=_FOLDER, help="Also draw before and after into this folder (PNG).")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report (.json)."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="auto: CUDA if it is there, else the CPU.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes on a CPU."
+)
+@click.option("--skip-existing", is_flag=True, help="Resume: leave out what is done and unchanged.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
+@click.option("--rate", "sample_rate", type=int, metavar="HZ", help="For `-`: rate of raw PCM.")
+@click.option("--encoding", metavar="s16|s24|s32|f32", help="For `-`: encoding of raw PCM.")
+@click.option("--input-channels", type=int, help="For `-`: channels of raw PCM.  [default: 1]")
+@click.option("-v", "--verbose", is_flag=True, help="A line for every file.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_show_tracebacks,
+    help="Show the traceback of an error.",
+)
+@click.pass_context
+def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None:
+    """Remove noise from speech recordings.
+
+    SRC is a file, a folder (with all below it; the tree is mirrored), a quoted glob pattern, or `-`
+    for a live stream from standard input to standard output: WAV, or raw PCM with --rate and
+    --encoding. Rate, channels, length, format and tags of a recording stay as they are.
+
+    \b
+    audiodae clean interview.wav
+    audiodae clean recordings/ -o cleaned/ --jobs 4
+    audiodae clean 'recordings/**/*.mp3' -o cleaned/ --format flac
+    arecord -f S16_LE -r 16000 -t wav | audiodae clean - | aplay
+    """
+    preset = PRESETS[given["preset"]]
+    limit = given["attenuation_limit_db"]
+    options = Options(
+        mix=preset.mix if given["mix"] is None else given["mix"],
+        attenuation_limit_db=preset.attenuation_limit_db if limit is None else limit,
+        link=given["link"],
+        container=given["container"],
+        subtype=given["subtype"],
+        residue=given["residue"],
+        plot=given["plot"],
+        overwrite=given["overwrite"],
+        skip_existing=given["skip_existing"],
+    )
+    if _PIPE in sources:
+        _refuse(ctx, _FOR_FILES, f"`{_PIPE}` goes to standard output; this is for files:")
+        if len(sources) > 1:
+            raise click.UsageError("`-` is a stream and goes alone, without other sources.")
+        _clean_pipe(options, given)
+        return
+    _refuse(ctx, _FOR_PIPES, "This is for `-` (standard input) only:")
+    if not _clean_files(sources, options, given):
+        ctx.exit(1)
+
+
+def _refuse(ctx: click.Context, names: tuple[str, ...], why: str) -> None:
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in names and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{why} {max(parameter.opts, key=len)}.")
+
+
+def _load(given: dict[str, Any]) -> Any:
+    import torch
+
+    from audiodae.api import load
+    from audiodae.checkpoint import DEFAULT_MODEL
+
+    device = given["device"]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(given["model"] or DEFAULT_MODEL, device)
+
+
+def _clean_pipe(options: Options, given: dict[str, Any]) -> None:
+    if sys.stdin.isatty():
+        raise click.UsageError("`-` reads sound from standard input: pipe some into it.")
+    if sys.stdout.isatty():
+        raise click.UsageError("`-` writes sound to standard output: pipe it on, or use `> FILE`.")
+    from audiodae.pipe_clean import clean_pipe
+
+    warnings = clean_pipe(
+        sys.stdin.buffer,
+        sys.stdout.buffer,
+        _load(given),
+        options,
+        encoding=given["encoding"],
+        sample_rate=given["sample_rate"],
+        channels=given["input_channels"] or 1,
+    )
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, Any]) -> bool:
+    """Plan, clean, report; whether all went well."""
+    from audiodae.plan import plan
+    from audiodae.report import summary, write_report
+
+    report_path: Path | None = given["report"]
+    if report_path is not None:
+        _check_report(report_path)
+    if options.plot is not None:
+        _check_plotting()
+    denoiser: Any = None
+    mark = ""
+    if options.skip_existing:  # only then the plan depends on the weights, which take a second
+        from audiodae.clean import fingerprint
+
+        denoiser = _load(given)
+        mark = fingerprint(denoiser, options)
+    jobs = plan(sources, given["target"], options, mark)
+    if given["dry_run"]:
+        return _show(jobs)
+    began = time.perf_counter()
+    reports: list[FileReport] = []
+    try:
+        with _heeding_signals() as stopped:
+            for report in _run(jobs, denoiser, options, given, stopped):
+                reports.append(report)
+                tell(report, given["verbose"], given["quiet"])
+    except (KeyboardInterrupt, SystemExit):
+        left = len(jobs) - len(reports)
+        say(f"{left} of {len(jobs)} recordings are left; --skip-existing goes on with them.")
+        raise
+    finally:
+        elapsed = time.perf_counter() - began
+        if report_path is not None:
+            write_report(report_path, reports, options, given["model"], elapsed)
+    failed = [report for report in reports if report.status == "failed"]
+    if not given["quiet"]:
+        if len(reports) == 1 and not failed:
+            say(f"{reports[0].source} -> {reports[0].target}")
+        say(summary(reports, elapsed))
+    if failed:
+        say(f"{len(failed)} of {len(reports)} could not be cleaned:")
+    for report in failed:
+        say(f"  {report.reason}")
+    return not failed
+
+
+def _run(
+    jobs: list[Job],
+    denoiser: Any,
+    options: Options,
+    given: dict[str, Any],
+    stopped: Callable[[], bool],
+) -> Iterator[FileReport]:
+    from audiodae.report import not_done
+
+    todo = [job for job in jobs if job.action == "clean"]
+    yield from [not_done(job) for job in jobs if job.action != "clean"]
+    if not todo:
+        return
+    from audiodae.clean import carry_out
+
+    denoiser = denoiser or _load(given)
+    workers = given["jobs"]
+    if workers > 1 and denoiser.net.device.type != "cpu":
+        say("--jobs is for the CPU: on a GPU, files go through the model side by side.")
+        workers = 1
+    with bar(todo, given["quiet"]) as shown:
+        yield from carry_out(
+            todo, denoiser, options, workers=workers, progress=shown.update, stopped=stopped
+        )
+
+
+def _show(jobs: list[Job]) -> bool:
+    for job in jobs:
+        if job.action == "clean":
+            click.echo(printable(f"{job.source} -> {job.target}"))
+        else:
+            click.echo(printable(f"{job.action}: {job.reason}"))
+    return all(job.action != "refuse" for job in jobs)
+
+
+def _check_report(path: Path) -> None:
+    if path.suffix.lower() != ".json":
+        raise click.UsageError(f"--report {path}: the report is JSON, give a name ending in .json.")
+    if not path.absolute().parent.is_dir():
+        raise AudiodaeError(f"The report {path} cannot be written: its folder is not there.")
+
+
+def _check_plotting() -> None:
+    if find_spec("matplotlib") is None:
+        raise AudiodaeError(
+            "--plot needs matplotlib, which is not installed: run `pip install 'audiodae[plot]'`."
+        )
+
+
+@contextmanager
+def _heeding_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end the work between two blocks, with nothing half done; twice, at once.
+
+    Gives the function that says whether one came. SIGTERM leaves with the exit code it stands for.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    except KeyboardInterrupt:
+        if came and came[0] == signal.SIGTERM:
+            sys.exit(128 + signal.SIGTERM)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,63 @@
+"""The `evaluate` command: is a denoiser better than doing nothing?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("noisy", type=_FOLDER, metavar="NOISY_DIR")
+@click.argument("clean", type=_FOLDER, metavar="CLEAN_DIR")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Clean with this model; repeatable.",
+)
+@click.option(
+    "--enhanced", type=_FOLDER, multiple=True, help="Folder of cleaned files; repeatable."
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--dnsmos-every", type=click.IntRange(0), help="DNSMOS of every Nth clip; 0: of none."
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many clips.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+def evaluate(
+    noisy: Path,
+    clean: Path,
+    models: tuple[str, ...],
+    enhanced: tuple[Path, ...],
+    json_file: Path | None,
+    dnsmos_every: int | None,
+    limit: int | None,
+    jobs: int,
+    device: str,
+) -> None:
+    """Measure cleaned speech against its clean original, with the noisy input as the first row.
+
+    Files are paired by their path below the two folders. Without --model and --enhanced the default
+    model is measured.
+    """
+    from audiodae.api import load
+    from audiodae.checkpoint import DEFAULT_MODEL
+    from audiodae.evaluate import run
+
+    names = models or (() if enhanced else (DEFAULT_MODEL,))
+    result = run(
+        noisy,
+        clean,
+        enhanced=enhanced,
+        models={name: load(name, device) for name in names},
+        json_file=json_file,
+        dnsmos_every=dnsmos_every,
+        limit=limit,
+        jobs=jobs,
+    )
+    click.echo(result.table())

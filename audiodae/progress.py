@@ -1,0 +1,70 @@
+"""What a run says on the terminal while it works."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from audiodae.errors import AudiodaeError
+
+if TYPE_CHECKING:
+    from audiodae.plan import Job
+    from audiodae.report import FileReport
+
+
+def bar(jobs: list[Job], quiet: bool) -> Any:
+    """A bar in seconds of audio with speed and time left; nothing where there is no terminal."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            known: dict[str, Any] = super().format_dict
+            rate = known["rate"] or (known["n"] / known["elapsed"] if known["elapsed"] else 0.0)
+            return known | {"speed": f"{rate:.0f}x real time"}
+
+    shown = sys.stderr.isatty() and not quiet
+    return Bar(
+        total=_seconds_of(jobs) if shown else None,
+        disable=not shown,
+        file=sys.stderr,
+        bar_format="{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {speed}, {remaining} left",
+    )
+
+
+def _seconds_of(jobs: list[Job]) -> float:
+    from audiodae.audio import info
+
+    total = 0.0
+    for job in jobs:
+        with suppress(AudiodaeError, OSError):
+            about = info(job.source)
+            known = about.frames / about.sample_rate if about.frames is not None else about.seconds
+            total += known or 0.0
+    return total
+
+
+def tell(report: FileReport, verbose: bool, quiet: bool) -> None:
+    if verbose:
+        figures = f"{report.seconds:.1f} s"
+        if report.real_time_factor:
+            figures += f", {1 / report.real_time_factor:.0f}x real time"
+        if report.attenuation_db is not None:
+            figures += f", {report.attenuation_db:.1f} dB quieter"
+        arrow = f"{report.source} -> {report.target} ({figures})"
+        say(arrow if report.status == "done" else f"{report.status}: {report.reason}")
+    if not quiet:
+        for warning in report.warnings:
+            say(f"Warning: {warning}")
+
+
+def say(line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(printable(line), file=sys.stderr)  # above the bar, if there is one
+
+
+def printable(text: str) -> str:
+    """Names on disk may be no valid text; a terminal wants some."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

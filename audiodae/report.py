@@ -1,0 +1,135 @@
+"""What a run did with each file: for programs as JSON, for people in words."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from audiodae import __version__
+from audiodae.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError
+from audiodae.options import Options
+from audiodae.plan import Job
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What happened to one recording.
+
+    `seconds` of audio took `elapsed_seconds` (in a batch: its share, by length). `peak` is the
+    largest absolute sample of the output; `clipped` counts those limited to fit the format,
+    `nonfinite` those of the source that were NaN or infinite and became 0. `attenuation_db` is the
+    energy of the source over that of the output, None where either is silent. `reason` is a
+    sentence: why it failed, or why it was skipped.
+    """
+
+    source: Path
+    target: Path
+    status: Literal["done", "skipped", "failed"]
+    seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    peak: float = 0.0
+    clipped: int = 0
+    nonfinite: int = 0
+    attenuation_db: float | None = None
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed; None where it did not."""
+        return self.reason if self.status == "failed" else None
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Time taken over length of audio; None where there was no audio."""
+        return self.elapsed_seconds / self.seconds if self.seconds else None
+
+
+def not_done(job: Job) -> FileReport:
+    """The report of a job that is skipped or refused."""
+    status: Any = "skipped" if job.action == "skip" else "failed"
+    return FileReport(job.source, job.target, status, reason=job.reason)
+
+
+def explain(error: BaseException, subject: object = "") -> str:
+    """A sentence for an error; of one we did not foresee, its kind and how to learn more."""
+    if isinstance(error, AudiodaeError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or subject}: {reason(error)}."
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return f"{subject}: there is not enough memory for it on this device."
+    return (
+        f"{subject}: unexpected {type(error).__name__} ({error}). This is a fault in audiodae; "
+        "--debug shows where."
+    )
+
+
+def write_report(
+    path: Path,
+    reports: Sequence[FileReport],
+    options: Options,
+    model: str | None,
+    elapsed_seconds: float,
+) -> None:
+    """Write the JSON report; it appears whole or not at all. Raises AudiodaeError or OSError."""
+    document = {
+        "audiodae": __version__,
+        "model": model or "default",
+        "settings": _plain(asdict(options)),
+        "totals": totals(reports) | {"elapsed_seconds": round(elapsed_seconds, 3)},
+        "files": [_row(report) for report in reports],
+    }
+    file = AtomicFile(path)
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        view = memoryview(text.encode("utf-8", "surrogateescape"))
+        while view:
+            view = view[os.write(file.fd, view) :]
+        file.commit()
+    finally:
+        file.discard()
+
+
+def totals(reports: Sequence[FileReport]) -> dict[str, Any]:
+    count = {
+        status: sum(report.status == status for report in reports)
+        for status in ("done", "skipped", "failed")
+    }
+    return count | {"seconds": round(sum(report.seconds for report in reports), 6)}
+
+
+def summary(reports: Sequence[FileReport], elapsed_seconds: float) -> str:
+    """One line: how many files, how much audio, how fast."""
+    count = totals(reports)
+    parts = [f"{count['done']} cleaned"]
+    parts += [f"{count[status]} {status}" for status in ("skipped", "failed") if count[status]]
+    line = ", ".join(parts)
+    if count["done"] and elapsed_seconds > 0:
+        speed = count["seconds"] / elapsed_seconds
+        line += f": {count['seconds']:.1f} s of audio in {elapsed_seconds:.1f} s"
+        line += f" ({speed:.1f} times real time)"
+    return line + "."
+
+
+def _row(report: FileReport) -> dict[str, Any]:
+    row = asdict(report) | {
+        "real_time_factor": report.real_time_factor,
+        "error": report.error,
+    }
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6)
+    return str(value) if isinstance(value, Path) else value

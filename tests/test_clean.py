@@ -1,0 +1,403 @@
+"""Files and folders through the cleaner: as many samples out as in, in the form they came."""
+
+from __future__ import annotations
+
+import json
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiodae.api import Denoiser
+from audiodae.audio import TEMP_PREFIX, Reader, Writer, info
+from audiodae.blockwise import clean_together
+from audiodae.clean import carry_out, clean_file, clean_folder, fingerprint, plan
+from audiodae.errors import AudiodaeError
+from audiodae.manifest import MANIFEST_NAME
+from audiodae.options import PRESETS, Options
+from audiodae.report import FileReport, write_report
+
+RATE = 16_000
+
+
+def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.standard_normal((channels, samples))).astype(np.float32)
+
+
+def put(path: Path, sound: np.ndarray, rate: int = RATE, **form: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Writer(path, rate, sound.shape[0], **form) as writer:
+        writer.write(sound)
+    return path
+
+
+def sound_of(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
+
+
+def files_below(folder: Path) -> list[str]:
+    """Everything but manifests, as paths relative to the folder."""
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in below if path.name != MANIFEST_NAME)
+
+
+# ---------------------------------------------------------------------------------------- one file
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    samples=st.one_of(st.integers(0, 3), st.integers(4, 20_000)),
+    channels=st.integers(1, 4),
+    rate=st.sampled_from([8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000]),
+    link=st.sampled_from(["linked", "each", "mid"]),
+)
+def test_as_many_samples_out_as_in(
+    samples: int,
+    channels: int,
+    rate: int,
+    link: Any,
+    denoiser: Denoiser,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    source = put(tmp_path_factory.mktemp("n") / "a.wav", noise(channels, samples), rate)
+    report = clean_file(source, None, denoiser, Options(link=link))
+    after = soundfile.info(report.target)
+    assert (after.frames, after.channels, after.samplerate) == (samples, channels, rate)
+    assert report.seconds == samples / rate
+
+
+@pytest.mark.parametrize("link", ["linked", "each", "mid"])
+def test_a_file_gets_the_same_bits_as_an_array(
+    link: Any, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(2, 150_000), 44_100, subtype="FLOAT")
+    report = clean_file(source, tmp_path / "b.wav", denoiser, Options(link=link))
+    expected = denoiser(sound_of(source), 44_100, link=link)
+    assert np.array_equal(sound_of(report.target), expected)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        (".wav", "PCM_16"),
+        (".wav", "PCM_24"),
+        (".wav", "FLOAT"),
+        (".wav", "DOUBLE"),
+        (".flac", "PCM_24"),
+        (".aiff", "PCM_16"),
+        (".caf", "PCM_24"),
+        (".w64", "PCM_16"),
+        (".rf64", "PCM_16"),
+        (".ogg", "VORBIS"),
+        (".opus", "OPUS"),
+        (".mp3", "MPEG_LAYER_III"),
+    ],
+)
+def test_the_format_and_the_tags_stay(
+    suffix: str, subtype: str, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    tags = {"title": "Über allen Gipfeln", "artist": "J. W. G."}
+    source = put(tmp_path / f"a{suffix}", noise(2, 48_000), 48_000, subtype=subtype, tags=tags)
+    before, after = info(source), info(clean_file(source, None, denoiser).target)
+    assert after.path.suffix == suffix
+    for name in ("container", "subtype", "sample_rate", "channels", "frames", "tags", "endian"):
+        assert getattr(after, name) == getattr(before, name), name
+
+
+def test_a_wrong_suffix_keeps_what_is_inside(denoiser: Denoiser, tmp_path: Path) -> None:
+    put(tmp_path / "a.flac", noise(1, 8000)).rename(tmp_path / "a.wav")
+    after = info(clean_file(tmp_path / "a.wav", None, denoiser).target)
+    assert (after.path.name, after.container) == ("a-clean.wav", "FLAC")
+
+
+def test_another_format_is_written_when_asked_for(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 8000), subtype="PCM_24")
+    target = clean_file(source, None, denoiser, Options(container="flac")).target
+    assert (target.name, info(target).subtype) == ("a-clean.flac", "PCM_24")
+    target = clean_file(source, tmp_path / "b.aiff", denoiser, Options(subtype="PCM_16")).target
+    assert (info(target).container, info(target).subtype) == ("AIFF", "PCM_16")
+
+
+def test_what_was_removed_and_what_is_left_are_the_recording(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(2, 200_000), 44_100, subtype="FLOAT")
+    options = Options(residue=tmp_path / "removed", attenuation_limit_db=6.0, mix=0.7)
+    report = clean_file(source, tmp_path / "out/a.wav", denoiser, options)
+    removed = sound_of(tmp_path / "removed/a.wav")
+    assert np.abs(removed).max() > 1e-3
+    np.testing.assert_allclose(
+        removed + sound_of(report.target), sound_of(source), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("options", [Options(mix=0.0), Options(attenuation_limit_db=0.0)])
+def test_nothing_removed_is_the_recording_itself(
+    options: Options, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(2, 30_000), subtype="FLOAT")
+    report = clean_file(source, None, denoiser, options)
+    np.testing.assert_allclose(sound_of(report.target), sound_of(source), rtol=0, atol=1e-6)
+    assert report.attenuation_db == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_report_says_what_was_measured(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 32_000), subtype="FLOAT")
+    report = clean_file(source, None, denoiser)
+    before, after = sound_of(source), sound_of(report.target)
+    assert report.peak == pytest.approx(float(np.abs(after).max()))
+    ratio = float((before.astype(float) ** 2).sum() / (after.astype(float) ** 2).sum())
+    assert report.attenuation_db == pytest.approx(10 * np.log10(ratio), abs=1e-4)
+    assert report.seconds == 2.0 and report.elapsed_seconds > 0
+    assert report.real_time_factor == pytest.approx(report.elapsed_seconds / 2.0)
+
+
+def test_the_asr_preset_leaves_more_than_the_voice_preset() -> None:
+    assert PRESETS["voice"].attenuation_limit_db is None
+    limit = PRESETS["asr"].attenuation_limit_db
+    assert limit is not None and 0 < limit < 30
+
+
+def test_memory_does_not_grow_with_the_recording(denoiser: Denoiser, tmp_path: Path) -> None:
+    peaks = []
+    for seconds in (20, 100):
+        with Writer(tmp_path / f"{seconds}.wav", 8000, 1) as writer:
+            for second in range(seconds):
+                writer.write(noise(1, 8000, second))
+        options = Options(residue=tmp_path / "removed")
+        tracemalloc.start()
+        clean_file(tmp_path / f"{seconds}.wav", None, denoiser, options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] < 8e6
+
+
+def test_a_missing_file_and_a_taken_name_are_errors(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 100))
+    with pytest.raises(AudiodaeError, match="does not exist"):
+        clean_file(tmp_path / "b.wav", None, denoiser)
+    with pytest.raises(AudiodaeError, match="use clean_folder"):
+        clean_file(tmp_path, None, denoiser)
+    clean_file(source, None, denoiser)
+    with pytest.raises(AudiodaeError, match="there already"):
+        clean_file(source, None, denoiser)
+    assert clean_file(source, None, denoiser, Options(skip_existing=True)).status == "skipped"
+
+
+def test_a_picture_is_drawn(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 16_000))
+    clean_file(source, None, denoiser, Options(plot=tmp_path / "png"))
+    assert (tmp_path / "png/a.wav.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --------------------------------------------------------------------------------------- folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five recordings, one of which is none."""
+    for i, name in enumerate(["a.wav", "b.wav", "x/c.flac", "x/y/d.wav"]):
+        put(tmp_path / "rec" / name, noise(1 + i % 2, 20_000 + 5000 * i, i))
+    (tmp_path / "rec/x/bad.wav").write_text("this is a letter")
+    return tmp_path / "rec"
+
+
+def by_name(reports: Iterator[FileReport]) -> dict[str, FileReport]:
+    return {report.source.name: report for report in reports}
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    folder: Path, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    reports = by_name(clean_folder(folder, tmp_path / "out", denoiser))
+    assert files_below(tmp_path / "out") == ["a.wav", "b.wav", "x/c.flac", "x/y/d.wav"]
+    assert {name for name, report in reports.items() if report.status == "failed"} == {"bad.wav"}
+    assert "text" in reports["bad.wav"].reason
+
+
+def test_several_processes_give_the_same_bits_as_one(
+    folder: Path, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    one = by_name(clean_folder(folder, tmp_path / "one", denoiser))
+    heard: list[float] = []
+    jobs = plan([folder], tmp_path / "two", Options())
+    two = by_name(carry_out(jobs, denoiser, Options(), workers=2, progress=heard.append))
+    assert {name: report.status for name, report in one.items()} == {
+        name: report.status for name, report in two.items()
+    }
+    for name in files_below(tmp_path / "one"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sum(heard) == pytest.approx(sum(report.seconds for report in two.values()))
+
+
+def test_files_side_by_side_come_out_as_alone(denoiser: Denoiser, tmp_path: Path) -> None:
+    """What a GPU does with a batch, here on the CPU: only the rounding of the sums may differ."""
+    for i, samples in enumerate([30_000, 0, 7, 90_000, 1]):
+        put(tmp_path / f"rec/{i}.wav", noise(2, samples, i), 22_050, subtype="FLOAT")
+    (tmp_path / "rec/bad.wav").write_bytes(b"RIFF")
+    options = Options(residue=tmp_path / "removed")
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", options)
+    reports = clean_together(jobs, denoiser, options)
+    assert [report.source.name for report in reports if report.status == "failed"] == ["bad.wav"]
+    for report in reports:
+        if report.status == "done":
+            alone = clean_file(report.source, tmp_path / f"alone-{report.source.name}", denoiser)
+            assert report.seconds == alone.seconds
+            np.testing.assert_allclose(
+                sound_of(report.target), sound_of(alone.target), rtol=0, atol=1e-5
+            )
+
+
+def test_a_second_run_does_only_what_is_left(
+    folder: Path, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    resume = Options(skip_existing=True)
+    list(clean_folder(folder, tmp_path / "out", denoiser))
+    (tmp_path / "out/x/c.flac").unlink()
+    put(folder / "b.wav", noise(1, 100))
+    put(folder / "new.wav", noise(1, 100))
+    reports = by_name(clean_folder(folder, tmp_path / "out", denoiser, resume))
+    assert {name: report.status for name, report in reports.items()} == {
+        "a.wav": "skipped",
+        "b.wav": "done",
+        "c.flac": "done",
+        "d.wav": "skipped",
+        "new.wav": "done",
+        "bad.wav": "failed",
+    }
+    other = Options(skip_existing=True, mix=0.5)
+    reports = by_name(clean_folder(folder, tmp_path / "out", denoiser, other))
+    assert {report.status for report in reports.values()} == {"done", "failed"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_leaves_nothing_half_done_and_a_second_run_finishes(
+    workers: int, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    for name in "abc":
+        put(tmp_path / f"rec/{name}.wav", noise(1, 40 * RATE))
+    heard = 0.0
+
+    def interrupt(seconds: float) -> None:
+        nonlocal heard
+        heard += seconds
+        if heard > 50:
+            raise KeyboardInterrupt
+
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        for report in carry_out(jobs, denoiser, Options(), workers=workers, progress=interrupt):
+            done.append(report)
+    assert len(done) < 3
+    whole = files_below(tmp_path / "out")
+    assert len(whole) >= len(done) and not any(TEMP_PREFIX in name for name in whole)
+    assert all(info(tmp_path / "out" / name).frames == 40 * RATE for name in whole)
+    again = by_name(
+        clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, Options(skip_existing=True))
+    )
+    assert sum(report.status == "skipped" for report in again.values()) == len(done)
+    assert files_below(tmp_path / "out") == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_leaving_the_loop_early_leaves_nothing_half_done(
+    folder: Path, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    run = clean_folder(folder, tmp_path / "out", denoiser)
+    first = next(run)
+    run.close()  # type: ignore[attr-defined]
+    assert files_below(tmp_path / "out") == [first.target.name]
+
+
+def test_a_folder_that_is_none_is_an_error_at_once(denoiser: Denoiser, tmp_path: Path) -> None:
+    with pytest.raises(AudiodaeError, match="not a folder"):
+        clean_folder(tmp_path / "no", None, denoiser)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AudiodaeError, match="holds no audio file"):
+        clean_folder(tmp_path / "empty", None, denoiser)
+
+
+def test_a_run_that_makes_nothing_leaves_nothing(denoiser: Denoiser, tmp_path: Path) -> None:
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "rec/bad.wav").write_text("a letter")
+    (report,) = clean_folder(tmp_path / "rec", tmp_path / "out", denoiser)
+    assert report.status == "failed" and not (tmp_path / "out").exists()
+
+
+def test_a_failed_second_try_keeps_the_first_result(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "rec/a.wav", noise(1, 8000))
+    list(clean_folder(tmp_path / "rec", tmp_path / "out", denoiser))
+    kept = (tmp_path / "out/a.wav").read_bytes()
+    source.write_text("overwritten by accident")
+    (report,) = clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, Options(overwrite=True))
+    assert report.status == "failed" and (tmp_path / "out/a.wav").read_bytes() == kept
+    put(source, noise(1, 9000))  # and it is still known to be ours
+    (report,) = clean_folder(
+        tmp_path / "rec", tmp_path / "out", denoiser, Options(skip_existing=True)
+    )
+    assert report.status == "done" and info(tmp_path / "out/a.wav").frames == 9000
+
+
+def test_a_manifest_that_cannot_be_written_is_told_and_costs_nothing(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 8000))
+    (tmp_path / MANIFEST_NAME).mkdir()
+    report = clean_file(source, None, denoiser)
+    assert report.status == "done" and info(report.target).frames == 8000
+    assert any("--skip-existing will not know" in warning for warning in report.warnings)
+
+
+def test_other_settings_and_other_weights_are_told_apart(
+    denoiser: Denoiser, model_path: Path
+) -> None:
+    from audiodae.api import load
+
+    other = load(model_path)
+    assert fingerprint(other, Options()) == fingerprint(denoiser, Options())
+    with __import__("torch").no_grad():
+        next(iter(other.net.state_dict().values())).view(-1)[0] += 1e-3
+    settings = [Options(), Options(mix=0.9), Options(link="mid"), Options(subtype="PCM_24")]
+    marks = {fingerprint(net, options) for net in (denoiser, other) for options in settings}
+    assert len(marks) == 8
+    assert fingerprint(denoiser, Options(overwrite=True)) == fingerprint(denoiser, Options())
+
+
+def test_the_json_report_holds_every_file(folder: Path, denoiser: Denoiser, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.wav")
+    put(folder / odd, noise(1, 100))
+    reports = list(clean_folder(folder, tmp_path / "out", denoiser))
+    write_report(tmp_path / "r.json", reports, Options(), None, 1.5)
+    document = json.loads((tmp_path / "r.json").read_bytes().decode("utf-8", "surrogateescape"))
+    assert document["totals"]["done"] == 5 and document["totals"]["failed"] == 1
+    rows = {Path(row["source"]).name: row for row in document["files"]}
+    assert set(rows) == {"a.wav", "b.wav", "c.flac", "d.wav", "bad.wav", odd}
+    assert rows["a.wav"]["error"] is None and rows["bad.wav"]["error"]
+    assert not list(tmp_path.glob(f"{TEMP_PREFIX}*"))
+
+
+def test_reading_stops_where_a_reader_breaks(
+    denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails in the middle of a file."""
+    source = put(tmp_path / "a.wav", noise(1, 30 * RATE))
+    read = Reader.read
+
+    def failing(self: Reader, n: int) -> np.ndarray:
+        block = read(self, n)
+        if self._position > 10 * RATE:
+            raise OSError(5, "Input/output error", str(source))
+        return block
+
+    monkeypatch.setattr(Reader, "read", failing)
+    with pytest.raises(AudiodaeError, match="Input/output error"):
+        clean_file(source, None, denoiser)
+    assert files_below(tmp_path) == ["a.wav"]
