@@ -1,0 +1,420 @@
+"""Cleaning as a stream: chunks of any size in, samples of the same moments out, `latency` later.
+
+The net always runs on the same number of frames (`block_frames`) and rows, so a stream gives the
+same bits for every way of cutting it into chunks, and a whole recording is a stream of big blocks.
+
+    chunk -> to the model's rate -> frames -> mask, limited and mixed -> overlap-add -> back -> out
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiodae.arrays import Audio, Form, like, to_tensor
+from audiodae.denoiser import DenoiserNet
+from audiodae.errors import AudiodaeError, AudioError
+from audiodae.resample import Resampler, check_rate
+
+Link = Literal["linked", "each", "mid"]
+
+OFFLINE_BLOCK_FRAMES = 64
+"""Frames a block when nobody waits for the sound: about seven times as fast as one by one."""
+
+_OFFLINE_SLICE_SAMPLES = 1 << 20  # of all signals together: a recording is fed by such slices
+_LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
+_SILENT_MASK = 1e-12
+
+
+class HasNet(Protocol):
+    """Anything with a `net`, such as `audiodae.Denoiser`."""
+
+    @property
+    def net(self) -> DenoiserNet: ...
+
+
+class Streamer:
+    """Cleans `batch` running signals of some channels each, at any sample rate.
+
+    After `n` samples in, exactly `max(0, n - latency)` have come out, each at its own moment
+    (sample `i` out belongs to sample `i` in), and `flush()` gives the rest: as many out as in.
+
+    Args:
+        denoiser: what `audiodae.load()` returns, or a `DenoiserNet` in evaluation mode.
+        sample_rate: of what is fed, in Hz; None is the model's own. At other rates a stateful
+            resampler stands on each side, so what lies above half the model's rate is lost.
+        batch: independent signals cleaned side by side; `reset(rows=...)` restarts some of them.
+        channels: channels of each signal.
+        link: "linked" cleans all channels with one mask, so the stereo image stays in place; "each"
+            cleans every channel alone; "mid" cleans the mean of the channels and puts it on all.
+        mix: 1 is the cleaned sound, 0 the input, delayed alike so that the two never phase.
+        attenuation_limit_db: no part of the sound is turned down by more; None is no limit, and 0
+            leaves the input as it is.
+        block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
+
+    Samples that are not finite numbers count as 0 and are counted in `nonfinite`. Raises
+    `AudiodaeError` for settings and chunks that make no sense.
+    """
+
+    def __init__(
+        self,
+        denoiser: DenoiserNet | HasNet,
+        *,
+        sample_rate: int | None = None,
+        batch: int = 1,
+        channels: int = 1,
+        link: Link = "linked",
+        mix: float = 1.0,
+        attenuation_limit_db: float | None = None,
+        block_frames: int = 1,
+    ) -> None:
+        net = denoiser if isinstance(denoiser, DenoiserNet) else denoiser.net
+        if net.training:
+            raise AudiodaeError(
+                "The net is in training mode, where dropout and norms make its output depend on "
+                "chance: call net.eval() first."
+            )
+        if link not in get_args(Link):
+            raise AudiodaeError(
+                f"link is {link!r}; 'linked' (one mask for all channels), 'each' (every channel "
+                "alone) or 'mid' (the mean of the channels) is wanted."
+            )
+        self._net = net
+        self._device = net.device
+        self.sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
+        self.batch = _positive("batch", batch)
+        self.channels = _positive("channels", channels)
+        self.block_frames = _positive("block_frames", block_frames)
+        self.link = link
+        self.mix = mix
+        self.attenuation_limit_db = attenuation_limit_db
+        self.nonfinite = 0
+
+        # Signals go through resamplers and frames; the net has a row for each mask it is asked for.
+        self._signals = self.batch * (1 if link == "mid" else self.channels)
+        self._masks = self._signals if link == "each" else self.batch
+        self._step = self.block_frames * net.stft.hop_length
+        rates = self.sample_rate, net.sample_rate
+        self._down = Resampler(*rates, rows=self._signals, device=self._device)
+        self._up = Resampler(*rates[::-1], rows=self._signals, device=self._device)
+        self._form = Form("numpy", "float32", "cpu", self._fewest_dimensions())
+        self._restart()
+
+    @property
+    def latency(self) -> int:
+        """How far the output lags behind the input, in samples at `sample_rate`; a constant.
+
+        The longest wait is that of the sample just after a finished block: for the rest of its
+        window, its block, and the two resamplers.
+        """
+        at_model_rate = self._step - 1 + self._net.stft.tail_samples + self._up.lookahead
+        return self._down.lookahead + at_model_rate * self.sample_rate // self._net.sample_rate
+
+    @property
+    def mix(self) -> float:
+        """Share of the cleaned sound, 0 to 1; acts from the next block."""
+        return self._mix
+
+    @mix.setter
+    def mix(self, mix: float) -> None:
+        if not 0.0 <= mix <= 1.0:
+            raise AudiodaeError(
+                f"mix is {mix}; a number from 0 (the input) to 1 (the cleaned sound) is wanted."
+            )
+        self._mix = float(mix)
+
+    @property
+    def attenuation_limit_db(self) -> float | None:
+        """The most any part of the sound is turned down, in dB; acts from the next block."""
+        return self._attenuation_limit_db
+
+    @attenuation_limit_db.setter
+    def attenuation_limit_db(self, limit_db: float | None) -> None:
+        if limit_db is not None and not limit_db >= 0.0:
+            raise AudiodaeError(
+                f"attenuation_limit_db is {limit_db}; a number of dB from 0 (change nothing) up, "
+                "or None for no limit, is wanted."
+            )
+        self._attenuation_limit_db = None if limit_db is None else float(limit_db)
+
+    def feed(self, x: Audio) -> Audio:
+        """Take the next samples, give those that are ready.
+
+        `(n,)` for one channel, `(channels, n)`, or `(batch, channels, n)`; any `n`, also 0; numpy
+        or torch, floating-point. The result is of the same kind and layout with another length.
+        """
+        samples, form = to_tensor(x)
+        samples = self._as_signals(samples)
+        self._form = form
+        self._samples_in += samples.shape[-1]
+        self._advance(samples)
+        return like(self._release(self._samples_in - self.latency), form)  # type: ignore[return-value]
+
+    def flush(self) -> Any:
+        """The rest of the output, as the kind of array last fed; then ready for a new stream."""
+        signals_in = self._samples_in
+        while self._samples_out + self._ready.shape[-1] < self._samples_in:
+            finishing = self._down.inputs_for((self._steps + 1) * self._step) - signals_in
+            self._advance(torch.zeros(self._signals, finishing, device=self._device))
+            signals_in += finishing
+        rest = like(self._release(self._samples_in), self._form)
+        self._restart()
+        return rest
+
+    @torch.inference_mode()
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Forget what was heard and start anew: the whole stream, or only these rows of the batch.
+
+        A row restarted alone stays in step with the others: what it had in flight becomes silence,
+        and after `latency` samples its new signal begins.
+        """
+        if rows is None:
+            self.nonfinite = 0
+            self._restart()
+            return
+        rows = [operator.index(row) for row in rows]
+        for row in rows:
+            if not 0 <= row < self.batch:
+                raise AudiodaeError(
+                    f"Row {row} cannot be reset: this stream has rows 0 to {self.batch - 1}."
+                )
+        signals = _members(rows, self._signals // self.batch)
+        for buffer in (self._pending, self._tail, self._ready):
+            buffer[signals] = 0.0
+        self._down.reset(signals)
+        self._up.reset(signals)
+        masks = _members(rows, self._masks // self.batch)
+        for name, fresh in self._net.initial_state(len(masks)).items():
+            remembered = self._net_state[name].clone()
+            remembered[masks] = fresh
+            self._net_state[name] = remembered
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, as plain tensors, numbers and strings: copy, save, set it back.
+
+        It does not hold the settings `mix` and `attenuation_limit_db`. Setting the state of a
+        stream set up otherwise raises `AudiodaeError`.
+        """
+        return {
+            "setup": self._setup(),
+            "samples_in": self._samples_in,
+            "samples_out": self._samples_out,
+            "steps": self._steps,
+            "nonfinite": self.nonfinite,
+            "form": tuple(self._form),
+            "net": {name: tensor.clone() for name, tensor in self._net_state.items()},
+            "pending": self._pending.clone(),
+            "tail": self._tail.clone(),
+            "ready": self._ready.clone(),
+            "down": self._down.state,
+            "up": self._up.state,
+        }
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        theirs, ours = dict(state["setup"]), self._setup()
+        if theirs != ours:
+            different = [name for name in ours if theirs.get(name) != ours[name]]
+            raise AudiodaeError(
+                "The state belongs to a stream with "
+                + ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
+                + "; this one has "
+                + ", ".join(f"{name}={ours[name]!r}" for name in different)
+                + ": make a Streamer with the same settings and model."
+            )
+        self._samples_in = state["samples_in"]
+        self._samples_out = state["samples_out"]
+        self._steps = state["steps"]
+        self.nonfinite = state["nonfinite"]
+        self._form = Form(*state["form"])
+        self._net_state = {name: self._own(tensor) for name, tensor in state["net"].items()}
+        self._pending = self._own(state["pending"])
+        self._tail = self._own(state["tail"])
+        self._ready = self._own(state["ready"])
+        self._down.state = state["down"]
+        self._up.state = state["up"]
+
+    def _setup(self) -> dict[str, Any]:
+        """What a state must have been made with to be of use here."""
+        remembered = self._net.initial_state(1)
+        return {
+            "sample_rate": self.sample_rate,
+            "batch": self.batch,
+            "channels": self.channels,
+            "link": self.link,
+            "block_frames": self.block_frames,
+            "model": {
+                "sample_rate": self._net.sample_rate,
+                "n_fft": self._net.stft.n_fft,
+                "hop_length": self._net.stft.hop_length,
+                **{name: list(tensor.shape[1:]) for name, tensor in remembered.items()},
+            },
+        }
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, copy=True)
+
+    def _restart(self) -> None:
+        self._samples_in = 0
+        self._samples_out = 0
+        self._steps = 0
+        silence = self._net.stft.silence(self._signals, self._device)
+        self._pending = silence  # at the model's rate: lead-in, then what no block has moved past
+        self._tail = silence.clone()  # overlap-add, unfinished
+        self._ready = silence[:, :0]  # at the stream's rate, not yet given
+        self._net_state = self._net.initial_state(self._masks)
+        self._down.reset()
+        self._up.reset()
+
+    def _fewest_dimensions(self) -> int:
+        return 3 if self.batch > 1 else 2 if self.channels > 1 else 1
+
+    def _as_signals(self, samples: Tensor) -> Tensor:
+        """A chunk in any layout -> `(signals, n)` on the net's device, every sample finite."""
+        wanted = (self.batch, self.channels)
+        if samples.ndim < self._fewest_dimensions() or (
+            samples.shape[:-1] != torch.Size(wanted[3 - samples.ndim :])
+        ):
+            layouts = [f"({self.batch}, {self.channels}, n)"]
+            layouts += [f"({self.channels}, n)"] if self.batch == 1 else []
+            layouts += ["(n,)"] if wanted == (1, 1) else []
+            raise AudioError(
+                f"The chunk has shape {tuple(samples.shape)}, but this stream has "
+                f"batch={self.batch} and channels={self.channels}: feed {' or '.join(layouts)}, "
+                "time last."
+            )
+        finite = samples.abs() <= _LOUDEST  # a NaN is not
+        if not finite.all():
+            self.nonfinite += int((~finite).sum())
+            samples = torch.where(finite, samples, 0.0)
+        samples = samples.to(self._device).reshape(*wanted, samples.shape[-1])
+        if self.link == "mid":
+            return samples.mean(dim=1)
+        return samples.flatten(0, 1)
+
+    def _release(self, until: int) -> Tensor:
+        """The outputs before number `until` not yet given, in the layout of the last chunk."""
+        count = max(0, until - self._samples_out)
+        out, self._ready = self._ready[:, :count], self._ready[:, count:]
+        self._samples_out += count
+        out = out.reshape(self.batch, self._signals // self.batch, count)
+        out = out.expand(self.batch, self.channels, count)  # the mid goes on every channel
+        return out.reshape(out.shape[3 - self._form.dimensions :])
+
+    @torch.inference_mode()
+    def _advance(self, samples: Tensor) -> None:
+        """`(signals, n)` in; as many blocks as that completes are cleaned onto `_ready`."""
+        self._pending = torch.cat([self._pending, self._down.feed(samples)], dim=-1)
+        lead, step = self._net.stft.tail_samples, self._step
+        count = (self._pending.shape[-1] - lead) // step
+        if count == 0:
+            return
+        cleaned = []
+        for i in range(count):
+            out = self._clean_block(self._pending[:, i * step : i * step + lead + step])
+            # The first samples out belong to the lead-in and not to the signal.
+            early = min(step, max(0, lead - self._steps * step))
+            cleaned.append(out[:, early:])
+            self._steps += 1
+        self._pending = self._pending[:, count * step :].clone()
+        out = self._up.feed(torch.cat(cleaned, dim=-1))
+        self._ready = torch.cat([self._ready, out], dim=-1)
+
+    def _clean_block(self, samples: Tensor) -> Tensor:
+        """`(signals, tail + step)` -> `(signals, step)`, `tail` samples late."""
+        spec = self._net.stft.analyse(samples)
+        mask, self._net_state = self._net.mask(self._heard(spec), self._net_state)
+        if self._attenuation_limit_db is not None:
+            mask = limit_attenuation(mask, 10.0 ** (-self._attenuation_limit_db / 20.0))
+        gain = (1.0 - self._mix) + self._mix * mask
+        if self._masks != self._signals:
+            gain = gain.repeat_interleave(self.channels, dim=0)
+        out, self._tail = self._net.stft.synthesise(spec * gain, self._tail)
+        return out
+
+    def _heard(self, spec: Tensor) -> Tensor:
+        """The spectra the net is to make masks for: `(signals, ...)` -> `(masks, ...)`."""
+        if self._masks == self._signals:
+            return spec
+        channels = spec.view(self.batch, self.channels, *spec.shape[1:])
+        # As loud as the channels together are, so that nothing out of phase goes unheard.
+        magnitude = channels.abs().square().mean(dim=1).sqrt()
+        return torch.polar(magnitude, channels.sum(dim=1).angle())
+
+
+def limit_attenuation(mask: Tensor, floor: float) -> Tensor:
+    """Lift a complex mask's magnitude to at least `floor` (0 to 1); larger values stay as they are.
+
+    What is lifted leans towards the input's own phase, the more the further it is lifted: the phase
+    of a nearly closed mask is chance, and would be heard once it is opened. At `floor` 1 nothing is
+    attenuated and nothing is turned: the mask is one.
+    """
+    if floor >= 1.0:
+        return torch.ones_like(mask)
+    magnitude = mask.abs()
+    # 1 at the floor, 0 when closed; the nearer the floor is to one, the sooner it is 0.
+    own = (magnitude / max(floor, _SILENT_MASK)).clamp_max(1.0).pow(1.0 / (1.0 - floor))
+    direction = own * mask / magnitude.clamp_min(_SILENT_MASK) + (1.0 - own)
+    length = direction.abs()
+    lifted = torch.where(length > 1e-3, floor * direction / length.clamp_min(1e-3), floor)
+    return torch.where(magnitude >= floor, mask, lifted)
+
+
+def clean_whole(
+    denoiser: DenoiserNet | HasNet,
+    audio: Audio,
+    *,
+    sample_rate: int | None = None,
+    link: Link = "linked",
+    mix: float = 1.0,
+    attenuation_limit_db: float | None = None,
+    block_frames: int = OFFLINE_BLOCK_FRAMES,
+) -> Audio:
+    """A whole recording through a `Streamer`: `([[batch,] channels,] samples)`, the same comes out.
+
+    Besides the result it needs memory for some seconds only, however long the recording is.
+    """
+    streamer = Streamer(
+        denoiser,
+        sample_rate=sample_rate,
+        batch=audio.shape[0] if audio.ndim > 2 else 1,
+        channels=audio.shape[-2] if audio.ndim > 1 else 1,
+        link=link,
+        mix=mix,
+        attenuation_limit_db=attenuation_limit_db,
+        block_frames=block_frames,
+    )
+    clean: Any = (
+        torch.empty_like(audio, requires_grad=False)
+        if isinstance(audio, Tensor)
+        else np.empty(audio.shape, audio.dtype)
+    )
+    given = 0
+    size = max(1 << 14, _OFFLINE_SLICE_SAMPLES // (streamer.batch * streamer.channels))
+    for start in range(0, max(1, audio.shape[-1]), size):
+        part = streamer.feed(audio[..., start : start + size])
+        clean[..., given : given + part.shape[-1]] = part
+        given += part.shape[-1]
+    clean[..., given:] = streamer.flush()
+    return clean  # type: ignore[no-any-return]
+
+
+def _positive(name: str, value: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise AudiodaeError(f"{name} is {value!r}; a whole number from 1 up is wanted.")
+    return number
+
+
+def _members(rows: Sequence[int], size: int) -> list[int]:
+    """Numbers of the signals (or masks) of these rows, `size` of them in each."""
+    return [row * size + i for row in rows for i in range(size)]

@@ -1,0 +1,497 @@
+"""Laws of the stream: alignment, lengths, bits, rows, settings, and what never comes out."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiodae.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.errors import AudiodaeError
+from audiodae.stream import Streamer, clean_whole, limit_attenuation
+
+RATES = [8000, 11025, 16000, 22050, 22051, 32000, 44100, 48000, 96000, 192000]
+
+
+@pytest.fixture(scope="module")
+def net() -> DenoiserNet:
+    """A real net, untrained, whose masks are far from one and differ from frame to frame."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = DenoiserNet(DenoiserConfig(channels=(8, 16), blocks=1)).eval()
+        last = net.decoder[-1].conv
+        with torch.no_grad():
+            last.weight.mul_(60.0)
+            last.bias.copy_(torch.tensor([0.3, 0.1]))
+    return net
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def run(streamer: Streamer, x: np.ndarray, lengths: list[int] | None = None) -> np.ndarray:
+    chunks = np.split(x, np.cumsum(lengths or []), axis=-1)
+    return np.concatenate([*(streamer.feed(chunk) for chunk in chunks), streamer.flush()], axis=-1)
+
+
+def decibels(x: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean(np.square(x, dtype=np.float64)) + 1e-20))
+
+
+def low_passed(shape: tuple[int, ...], sample_rate: int, hz: float) -> np.ndarray:
+    spectrum = np.fft.rfft(noise(*shape))
+    spectrum[..., int(hz / sample_rate * shape[-1]) :] = 0
+    return np.fft.irfft(spectrum, shape[-1]).astype(np.float32)
+
+
+def test_the_net_of_these_tests_does_something(net):
+    x = noise(8000)
+    assert -40 < decibels(run(Streamer(net), x)) - decibels(x) < -3
+
+
+# Time
+
+
+@given(
+    sample_rate=st.sampled_from([16000, 44100, 48000, 22051, 8000]),
+    block_frames=st.sampled_from([1, 3]),
+    link=st.sampled_from(["linked", "each", "mid"]),
+    lengths=st.lists(st.integers(0, 2500), max_size=7),
+)
+@settings(max_examples=30, deadline=None)
+def test_any_chunking_gives_the_same_bits(net, sample_rate, block_frames, link, lengths):
+    x = noise(2, 2, 5000)
+    streamer = Streamer(
+        net, sample_rate=sample_rate, batch=2, channels=2, link=link, block_frames=block_frames
+    )
+    whole = run(streamer, x)
+    assert np.array_equal(run(streamer, x, lengths), whole)
+
+
+def test_single_samples_give_the_same_bits(net):
+    x = noise(900)
+    streamer = Streamer(net, sample_rate=48000)
+    assert np.array_equal(run(streamer, x, [1] * 899), run(streamer, x))
+
+
+@given(
+    sample_rate=st.sampled_from(RATES) | st.integers(8000, 192000),
+    block_frames=st.integers(1, 5),
+    lengths=st.lists(st.integers(0, 4000), max_size=10),
+)
+@settings(max_examples=40, deadline=None)
+def test_at_every_moment_all_but_the_latency_is_out(net, sample_rate, block_frames, lengths):
+    streamer = Streamer(net, sample_rate=sample_rate, block_frames=block_frames)
+    latency = streamer.latency
+    taken = given_out = 0
+    for length in lengths:
+        taken += length
+        given_out += len(streamer.feed(np.zeros(length, np.float32)))
+        assert given_out == max(0, taken - latency)
+        assert streamer.latency == latency
+    assert given_out + len(streamer.flush()) == taken
+
+
+@pytest.mark.parametrize("sample_rate", RATES)
+@pytest.mark.parametrize("block_frames", [1, 4])
+def test_the_latency_is_reached_and_never_exceeded(net, sample_rate, block_frames):
+    """Sample by sample around the blocks' edges, where the wait is longest."""
+    streamer = Streamer(net, sample_rate=sample_rate, block_frames=block_frames)
+    waits = []
+    taken = given_out = 0
+    while taken < 3 * streamer.latency:
+        step = 1 if taken % 512 > 480 else 31
+        taken += step
+        given_out += len(streamer.feed(np.zeros(step, np.float32)))
+        assert given_out == max(0, taken - streamer.latency)
+        waits.append(taken - given_out - streamer.state["ready"].shape[-1])
+    # Not padded either: at some moment less than two samples are held back for the promise's sake.
+    assert max(waits) >= streamer.latency - 33
+
+
+def test_latency_is_a_window_and_two_short_resamplers(net):
+    assert Streamer(net).latency == 511
+    assert Streamer(net, block_frames=4).latency == 511 + 3 * 256
+    for sample_rate in [44100, 48000, 96000]:
+        seconds = Streamer(net, sample_rate=sample_rate).latency / sample_rate
+        assert seconds < 0.0361
+
+
+@given(
+    sample_rate=st.sampled_from(RATES),
+    channels=st.integers(1, 4),
+    samples=st.integers(0, 3000),
+    link=st.sampled_from(["linked", "each", "mid"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_as_many_samples_come_out_as_go_in(net, sample_rate, channels, samples, link):
+    streamer = Streamer(net, sample_rate=sample_rate, channels=channels, link=link)
+    assert run(streamer, noise(channels, samples)).shape == (channels, samples)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 255, 256, 257, 511, 512, 513])
+def test_every_short_length_comes_out_as_it_went_in(net, samples):
+    x = noise(samples)
+    out = run(Streamer(net, mix=0.0), x)
+    assert out.shape == x.shape
+    assert np.allclose(out, x, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", [{"mix": 0.0}, {"attenuation_limit_db": 0.0}])
+@pytest.mark.parametrize("link", ["linked", "each"])
+@pytest.mark.parametrize("block_frames", [1, 5])
+def test_no_cleaning_gives_the_input_itself(net, setting, link, block_frames):
+    x = noise(3, 4321)
+    streamer = Streamer(net, channels=3, link=link, block_frames=block_frames, **setting)
+    assert np.abs(run(streamer, x) - x).max() < 1e-6
+
+
+@pytest.mark.parametrize("sample_rate", RATES)
+def test_no_cleaning_at_another_rate_keeps_all_the_model_can_hear(net, sample_rate):
+    band_hz = 0.89 * min(sample_rate, net.sample_rate) / 2
+    x = low_passed((sample_rate // 2,), sample_rate, band_hz)
+    out = run(Streamer(net, sample_rate=sample_rate, mix=0.0), x)
+    edge = sample_rate // 50  # the signal begins and ends with a step, which has no band
+    assert decibels((out - x)[edge:-edge]) - decibels(x) < -80
+
+
+def test_offline_is_the_stream(net):
+    for sample_rate in [16000, 44100]:
+        x = noise(2, 30000)
+        live = run(Streamer(net, sample_rate=sample_rate, channels=2), x, [441] * 60)
+        assert np.abs(clean_whole(net, x, sample_rate=sample_rate) - live).max() < 1e-4
+
+
+def test_a_long_recording_is_fed_in_slices_without_a_seam(net, monkeypatch):
+    x = noise(2, 50000)
+    whole = clean_whole(net, x)
+    monkeypatch.setattr("audiodae.stream._OFFLINE_SLICE_SAMPLES", 1)
+    assert np.array_equal(clean_whole(net, x), whole)
+
+
+def test_what_is_remembered_does_not_grow(net):
+    streamer = Streamer(net, sample_rate=44100)
+    sizes = []
+    for _ in range(50):
+        streamer.feed(noise(3001))
+        state = streamer.state
+        sizes.append(sum(state[name].numel() for name in ["pending", "tail", "ready"]))
+    assert max(sizes) < 6000
+
+
+# Rows
+
+
+def test_a_row_of_a_batch_is_that_signal_alone(net):
+    x = noise(3, 2, 6000)
+    together = run(Streamer(net, sample_rate=44100, batch=3, channels=2), x)
+    for row in range(3):
+        alone = run(Streamer(net, sample_rate=44100, channels=2), x[row])
+        assert np.abs(together[row] - alone).max() < 1e-5
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 48000])
+@pytest.mark.parametrize("link", ["linked", "each", "mid"])
+def test_a_reset_leaves_the_other_rows_their_bits(net, sample_rate, link):
+    x, more = noise(3, 2, 5000), noise(3, 2, 5000, seed=1)
+    plain = Streamer(net, sample_rate=sample_rate, batch=3, channels=2, link=link)
+    reset = Streamer(net, sample_rate=sample_rate, batch=3, channels=2, link=link)
+    plain.feed(x), reset.feed(x)
+    reset.reset(rows=[1])
+    a = np.concatenate([plain.feed(more), plain.flush()], axis=-1)
+    b = np.concatenate([reset.feed(more), reset.flush()], axis=-1)
+    assert np.array_equal(a[[0, 2]], b[[0, 2]])
+    assert not np.allclose(a[1], b[1])
+
+
+def test_a_reset_row_is_like_a_new_stream(net):
+    hops = 8 * net.stft.hop_length  # at a block's edge, where a new stream begins too
+    x, more = noise(2, 1, hops), noise(2, 1, 5000, seed=1)
+    streamer, fresh = Streamer(net, batch=2), Streamer(net, batch=2)
+    streamer.feed(x)
+    streamer.reset(rows=[0])
+    after = np.concatenate([streamer.feed(more), streamer.flush()], axis=-1)[0]
+    # What was in flight became silence (a window's onset apart); then comes a new stream's output.
+    assert not after[:, : streamer.latency - net.stft.tail_samples].any()
+    assert np.array_equal(after[:, streamer.latency :], run(fresh, more)[0])
+
+
+def test_nothing_of_the_old_signal_is_heard_after_a_reset(net):
+    streamer = Streamer(net, sample_rate=44100, batch=2, channels=2)
+    streamer.feed(noise(2, 2, 7777))
+    streamer.reset(rows=[1])
+    out = np.concatenate([streamer.feed(np.zeros((2, 2, 7777), np.float32)), streamer.flush()], -1)
+    assert out[0].any()
+    assert not out[1].any()
+
+
+def test_after_a_flush_or_a_reset_the_stream_is_new(net):
+    x = noise(3000)
+    streamer = Streamer(net, sample_rate=48000)
+    first = run(streamer, x)
+    assert np.array_equal(run(streamer, x), first)
+    streamer.feed(noise(1234, seed=9))
+    streamer.reset()
+    assert np.array_equal(run(streamer, x), first)
+
+
+# State
+
+
+@given(
+    sample_rate=st.sampled_from([16000, 44100, 22051]),
+    at=st.integers(0, 6000),
+    block_frames=st.sampled_from([1, 4]),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_copied_state_resumes_bit_by_bit(net, sample_rate, at, block_frames):
+    x = noise(2, 6000)
+    setup = {"sample_rate": sample_rate, "channels": 2, "block_frames": block_frames}
+    streamer, other = Streamer(net, **setup), Streamer(net, **setup)
+    streamer.feed(x[:, :at])
+    state = copy.deepcopy(streamer.state)
+    wanted = run(streamer, x[:, at:])
+    for _ in range(2):  # also the same value twice: setting it must not tie it to the stream
+        other.state = state
+        assert np.array_equal(run(other, x[:, at:]), wanted)
+
+
+def test_a_state_can_be_saved_as_plain_data(net):
+    streamer, other = Streamer(net, sample_rate=44100), Streamer(net, sample_rate=44100)
+    streamer.feed(noise(3000))
+    file = io.BytesIO()
+    torch.save(streamer.state, file)
+    file.seek(0)
+    other.state = torch.load(file, weights_only=True)
+    assert np.array_equal(other.flush(), streamer.flush())
+
+
+def test_a_state_taken_earlier_is_not_changed_by_what_follows(net):
+    streamer = Streamer(net, batch=2)
+    streamer.feed(noise(2, 1, 3000))
+    state = streamer.state
+    before = copy.deepcopy(state)
+    streamer.feed(noise(2, 1, 3000))
+    streamer.reset(rows=[0])
+    for name in ["pending", "tail", "ready"]:
+        assert torch.equal(state[name], before[name])
+    for name, tensor in state["net"].items():
+        assert torch.equal(tensor, before["net"][name])
+
+
+def test_the_state_of_another_setup_is_refused(net):
+    with pytest.raises(AudiodaeError, match=r"channels=2.*channels=1"):
+        Streamer(net).state = Streamer(net, channels=2).state
+
+
+# Settings
+
+
+def test_settings_act_while_running(net):
+    x = noise(16000)
+    streamer = Streamer(net)
+    cleaned = streamer.feed(x[:8000])
+    streamer.mix = 0.0
+    dry = np.concatenate([streamer.feed(x[8000:]), streamer.flush()])
+    settled = 8000 + streamer.latency
+    out = np.concatenate([cleaned, dry])
+    assert np.abs(out - x)[settled:].max() < 1e-6
+    assert decibels(out[:7000]) < decibels(x[:7000]) - 3
+
+
+@given(mix=st.floats(0, 1))
+@settings(max_examples=10, deadline=None)
+def test_mix_is_a_straight_line_from_input_to_cleaned(net, mix):
+    x = noise(3000)
+    wanted = (1 - mix) * x + mix * run(Streamer(net), x)
+    assert np.abs(run(Streamer(net, mix=mix), x) - wanted).max() < 1e-6
+
+
+@given(
+    magnitude=st.floats(0, 1, width=32),
+    angle=st.floats(-3.125, 3.125, width=32),
+    limit_db=st.floats(0, 60),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_limited_mask_is_never_below_the_limit_nor_above_one(magnitude, angle, limit_db):
+    floor = 10 ** (-limit_db / 20)
+    mask = torch.polar(torch.tensor([magnitude]), torch.tensor([angle]))
+    limited = limit_attenuation(mask, floor)
+    assert limited.abs().item() == pytest.approx(max(magnitude, floor), abs=1e-6)
+    # Its phase is between that of the mask and that of the input.
+    assert abs(limited.angle().item()) <= abs(mask.angle().item()) + 1e-3
+    if magnitude >= floor and floor < 1:
+        assert torch.equal(limited, mask)
+
+
+@pytest.mark.parametrize("limit_db", [3.0, 12.0, 40.0])
+def test_a_limited_mask_has_no_jump_at_the_limit(limit_db):
+    floor = 10 ** (-limit_db / 20)
+    around = torch.linspace(floor * 0.999, floor * 1.001, 21)
+    limited = limit_attenuation(torch.polar(around, torch.full_like(around, 2.0)), floor)
+    assert limited.diff().abs().max() < 0.01 * floor
+
+
+def test_less_is_removed_with_a_limit(net):
+    x = noise(8000)
+    levels = [
+        decibels(run(Streamer(net, attenuation_limit_db=db), x)) for db in (0, 3, 6, 12, None)
+    ]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[2] >= decibels(x) - 6.1
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ({"mix": 1.5}, "mix"),
+        ({"mix": float("nan")}, "mix"),
+        ({"attenuation_limit_db": -6.0}, "attenuation_limit_db"),
+        ({"attenuation_limit_db": float("nan")}, "attenuation_limit_db"),
+        ({"link": "stereo"}, "linked"),
+        ({"channels": 0}, "channels"),
+        ({"batch": 1.5}, "batch"),
+        ({"block_frames": 0}, "block_frames"),
+        ({"sample_rate": 44.1}, "Hz"),
+    ],
+)
+def test_an_impossible_setting_is_named_in_the_error(net, setting, word):
+    with pytest.raises(AudiodaeError, match=word):
+        Streamer(net, **setting)
+
+
+def test_a_net_in_training_is_refused(net):
+    with pytest.raises(AudiodaeError, match="eval"):
+        Streamer(copy.deepcopy(net).train())
+
+
+@pytest.mark.parametrize("shape", [(100,), (2, 100), (3, 100), (1, 2, 100), (100, 2), (2, 3, 1, 9)])
+def test_a_chunk_of_another_layout_is_refused(net, shape):
+    streamer = Streamer(net, batch=2, channels=3)
+    with pytest.raises(AudiodaeError, match="batch=2 and channels=3"):
+        streamer.feed(np.zeros(shape, np.float32))
+    assert streamer.feed(np.zeros((2, 3, 600), np.float32)).shape == (2, 3, 600 - streamer.latency)
+
+
+# Channels
+
+
+def test_linked_channels_keep_their_levels_to_each_other(net):
+    left = noise(8000)
+    out = run(Streamer(net, channels=2), np.stack([left, 0.25 * left]))
+    assert np.abs(out[1] - 0.25 * out[0]).max() < 1e-6
+
+
+def test_linked_cleaning_of_equal_channels_is_that_of_one(net):
+    x = noise(8000)
+    out = run(Streamer(net, channels=2), np.stack([x, x]))
+    assert np.abs(out - run(Streamer(net), x)).max() < 1e-5
+
+
+def test_channels_out_of_phase_are_heard(net):
+    """Their sum is silence, but they are not: the mask is that of their level."""
+    x = noise(8000)
+    out = run(Streamer(net, channels=2), np.stack([x, -x]))
+    assert np.isfinite(out).all()
+    assert np.abs(out[0] + out[1]).max() < 1e-6
+    assert decibels(out) > -60
+
+
+def test_each_channel_alone_is_cleaned_as_a_mono_signal(net):
+    x = noise(3, 5000)
+    out = run(Streamer(net, channels=3, link="each"), x)
+    for channel in range(3):
+        assert np.abs(out[channel] - run(Streamer(net), x[channel])).max() < 1e-5
+
+
+def test_mid_is_the_cleaned_mean_on_every_channel(net):
+    x = noise(3, 5000)
+    out = run(Streamer(net, channels=3, link="mid"), x)
+    assert np.array_equal(out[0], out[1])
+    assert np.abs(out[0] - run(Streamer(net), x.mean(axis=0))).max() < 1e-5
+
+
+# What never comes out
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 48000])
+def test_silence_stays_silence(net, sample_rate):
+    assert not run(Streamer(net, sample_rate=sample_rate), np.zeros(9000, np.float32)).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("link", ["linked", "each", "mid"])
+def test_what_is_no_sound_never_comes_out_and_is_counted(net, bad, link):
+    x = noise(2, 20000)
+    holed, zeroed = x.copy(), x.copy()
+    holed[1, 5000:5100] = bad
+    zeroed[1, 5000:5100] = 0.0
+    streamer = Streamer(net, sample_rate=44100, channels=2, link=link)
+    out = run(streamer, holed, [777] * 20)
+    assert streamer.nonfinite == 100
+    assert np.array_equal(out, run(Streamer(net, sample_rate=44100, channels=2, link=link), zeroed))
+
+
+@pytest.mark.parametrize("level", [1e-30, 1e-9, 1.0, 32768.0, 1e8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_any_level_gives_finite_sound_not_louder_than_it_came(net, level, dtype):
+    x = np.clip(np.sign(noise(9000)) * level, -6e4 if dtype == np.float16 else -1e8, 1e8)
+    with np.errstate(over="ignore"):
+        x = np.nan_to_num(x.astype(dtype), posinf=65504.0)
+    out = run(Streamer(net), x)
+    assert out.dtype == dtype
+    assert np.isfinite(out).all()
+    assert np.sqrt(np.mean(np.square(out.astype(float)))) <= 1.13 * np.abs(x.astype(float)).max()
+
+
+@given(seed=st.integers(0, 1000), level_db=st.integers(-60, 0), hz=st.integers(20, 7900))
+@settings(max_examples=20, deadline=None)
+def test_what_comes_out_is_never_louder_than_what_went_in(net, seed, level_db, hz):
+    tone = np.sin(2 * np.pi * hz * np.arange(8000) / 16000).astype(np.float32)
+    x = 10 ** (level_db / 20) * (tone + noise(8000, seed=seed))
+    out = run(Streamer(net), x.astype(np.float32))
+    assert decibels(out) <= decibels(x) + 1.0
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_come_back_as_tensors(net, dtype):
+    streamer = Streamer(net, channels=2)
+    x = torch.zeros(2, 1000, dtype=dtype, requires_grad=True)
+    out = streamer.feed(x)
+    assert out.shape == (2, 489)
+    assert out.dtype == streamer.flush().dtype == dtype
+    out.requires_grad_().sum().backward()  # an ordinary tensor, of use under autograd
+
+
+def test_the_caller_s_array_is_left_alone(net):
+    x = noise(2000)
+    x[5] = np.nan
+    before = x.copy()
+    out = Streamer(net).feed(x)
+    out[:] = 7.0
+    assert np.array_equal(x, before, equal_nan=True)
+
+
+def test_odd_views_and_read_only_arrays_are_fine(net, recwarn):
+    x = noise(2, 3000)
+    x.flags.writeable = False
+    streamer = Streamer(net)
+    reversed_view = streamer.feed(x[0, ::-1])
+    streamer.reset()
+    assert np.array_equal(streamer.feed(x[0, ::-1].copy()), reversed_view)
+    assert not recwarn.list
+
+
+def test_a_flush_before_anything_is_empty_in_the_stream_s_layout(net):
+    assert Streamer(net).flush().shape == (0,)
+    assert Streamer(net, channels=2).flush().shape == (2, 0)
+    assert Streamer(net, batch=2).flush().shape == (2, 1, 0)
