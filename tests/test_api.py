@@ -1,0 +1,120 @@
+"""The Python API: any plausible array in, the same kind out; anything else gets a sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import audiodae
+from audiodae.errors import AudiodaeError, AudioError, CheckpointError
+
+
+def noise(*shape: int) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(3000,), (1, 3000), (2, 3000), (3, 2, 3000), (2, 16, 600)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_an_array_comes_back_in_its_shape_and_type(denoiser, shape, dtype):
+    x = noise(*shape).astype(dtype)
+    clean = denoiser(x, sample_rate=48000)
+    assert isinstance(clean, np.ndarray)
+    assert clean.shape == shape
+    assert clean.dtype == x.dtype
+    tensor = denoiser(torch.from_numpy(x), sample_rate=48000)
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.dtype == getattr(torch, dtype)
+    assert np.array_equal(tensor.numpy(), clean)
+
+
+@given(
+    samples=st.integers(0, 3000),
+    channels=st.integers(1, 5),
+    sample_rate=st.integers(8000, 192000),
+)
+@settings(max_examples=25, deadline=None)
+def test_as_many_samples_come_out_as_go_in(denoiser, samples, channels, sample_rate):
+    clean = denoiser(noise(channels, samples), sample_rate=sample_rate)
+    assert clean.shape == (channels, samples)
+    assert np.isfinite(clean).all()
+
+
+def test_without_a_rate_it_is_the_model_s_own(denoiser):
+    x = noise(4000)
+    assert np.array_equal(denoiser(x), denoiser(x, sample_rate=denoiser.sample_rate))
+
+
+def test_the_call_is_the_stream_with_the_same_settings(denoiser):
+    x = noise(2, 9000)
+    chosen = {"mix": 0.7, "attenuation_limit_db": 9.0, "link": "each"}
+    stream = denoiser.stream(sample_rate=44100, channels=2, **chosen)
+    parts = [stream.feed(x[:, i : i + 441]) for i in range(0, x.shape[-1], 441)]
+    live = np.concatenate([*parts, stream.flush()], axis=-1)
+    assert np.abs(denoiser(x, 44100, **chosen) - live).max() < 1e-4
+
+
+def test_items_of_a_batch_do_not_hear_each_other(denoiser):
+    x = noise(3, 1, 5000)
+    together = denoiser(x)
+    for item in range(3):
+        assert np.abs(together[item] - denoiser(x[item])).max() < 1e-5
+
+
+def test_mix_zero_is_the_input(denoiser):
+    x = noise(2, 5000)
+    assert np.abs(denoiser(x, mix=0.0) - x).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("audio", "advice"),
+    [
+        (noise(16000, 2), r"swap the axes to \(2, 16000\)"),
+        (noise(8, 16000, 2), r"swap the axes to \(8, 2, 16000\)"),
+        (noise(100, 50), r"\(batch, 1, samples\)"),
+        (np.array(0.5), r"shape \(\)"),
+        (noise(2, 2, 2, 100), r"\(batch, channels, samples\)"),
+        (noise(0, 100), r"\(channels, samples\)"),
+        (np.zeros(100, np.int16), r"audio\.astype\('float32'\) / 32768"),
+        (torch.zeros(100, dtype=torch.int32), r"2147483648"),
+        (np.zeros(100, np.uint8), r"floats between -1 and 1"),
+        (np.zeros(100, complex), r"complex128"),
+        ([0.0, 0.1], r"numpy\.asarray"),
+        ("speech.wav", r"str"),
+    ],
+)
+def test_what_is_no_plausible_audio_is_refused_with_advice(denoiser, audio, advice):
+    with pytest.raises(AudioError, match=advice):
+        denoiser(audio)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "word"),
+    [({"sample_rate": 44.1}, "Hz"), ({"mix": 2}, "mix"), ({"link": "both"}, "linked")],
+)
+def test_an_impossible_setting_is_named(denoiser, chosen, word):
+    with pytest.raises(AudiodaeError, match=word):
+        denoiser(noise(100), **chosen)
+
+
+def test_a_model_that_is_not_there_is_named():
+    with pytest.raises(CheckpointError, match="no-such-model"):
+        audiodae.load("no-such-model")
+
+
+def test_a_device_that_is_not_there_is_named(model_path):
+    with pytest.raises(AudiodaeError, match=r"'abacus'.*'cpu' always works"):
+        audiodae.load(model_path, device="abacus")
+
+
+def test_a_loaded_denoiser_serves_several_streams_at_once(denoiser):
+    x, y = noise(4000), noise(2, 4000)[1]
+    first, second = denoiser.stream(), denoiser.stream()
+    together = [
+        (first.feed(x[i : i + 500]), second.feed(y[i : i + 500])) for i in range(0, 4000, 500)
+    ]
+    for signal, number in ((x, 0), (y, 1)):
+        alone = denoiser.stream().feed(signal)
+        assert np.array_equal(np.concatenate([pair[number] for pair in together]), alone)
