@@ -89,9 +89,10 @@ class Outputs:
 
     def __contains__(self, path: Path) -> bool:
         return any(
-            os.path.relpath(spelled, folder).replace(os.sep, "/") in self._in(str(folder))
+            os.path.relpath(spelled, folder).replace(os.sep, "/") in made
             for spelled in {os.path.abspath(path), os.path.realpath(path)}
             for folder in Path(spelled).parents
+            if (made := self._in(str(folder)))
         )
 
     def _in(self, folder: str) -> frozenset[str]:

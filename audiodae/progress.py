@@ -18,6 +18,8 @@ def bar(jobs: list[Job], quiet: bool) -> Any:
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0  # no thread beside us: blocks come often enough
+
         @property
         def format_dict(self) -> dict[str, Any]:
             known: dict[str, Any] = super().format_dict

@@ -12,13 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiodae.api import Denoiser
 from audiodae.audio import TEMP_PREFIX, Reader, Writer, info
 from audiodae.blockwise import clean_together
-from audiodae.clean import carry_out, clean_file, clean_folder, fingerprint, plan
+from audiodae.clean import (
+    GPU_BATCH,
+    _batches,
+    carry_out,
+    clean_file,
+    clean_folder,
+    fingerprint,
+    plan,
+)
 from audiodae.errors import AudiodaeError
 from audiodae.manifest import MANIFEST_NAME
 from audiodae.options import PRESETS, Options
@@ -256,6 +265,22 @@ def test_files_side_by_side_come_out_as_alone(denoiser: Denoiser, tmp_path: Path
             )
 
 
+def test_only_recordings_alike_go_side_by_side_and_none_is_left_out(tmp_path: Path) -> None:
+    for i in range(GPU_BATCH + 3):
+        put(tmp_path / f"rec/{i:02}.wav", noise(1, 10 * (i % 7)), 8000)
+        put(tmp_path / f"rec/stereo/{i:02}.wav", noise(2, 10), 8000)
+        put(tmp_path / f"rec/fast/{i:02}.wav", noise(1, 10), 48_000)
+    (tmp_path / "rec/bad.wav").write_text("a letter")
+    (tmp_path / "rec/worse.wav").write_text("a letter")
+    jobs = plan([tmp_path / "rec"], None, Options())
+    batches = list(_batches(jobs))
+    assert sorted(id(job) for batch in batches for job in batch) == sorted(map(id, jobs))
+    assert max(map(len, batches)) == GPU_BATCH
+    for batch in batches:
+        kinds = {job.source.parent for job in batch}
+        assert len(kinds) == 1 and (len(batch) == 1 or "bad" not in str(batch))
+
+
 def test_a_second_run_does_only_what_is_left(
     folder: Path, denoiser: Denoiser, tmp_path: Path
 ) -> None:
@@ -304,7 +329,7 @@ def test_an_interrupt_leaves_nothing_half_done_and_a_second_run_finishes(
     again = by_name(
         clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, Options(skip_existing=True))
     )
-    assert sum(report.status == "skipped" for report in again.values()) == len(done)
+    assert sum(report.status == "skipped" for report in again.values()) == len(whole)
     assert files_below(tmp_path / "out") == ["a.wav", "b.wav", "c.wav"]
 
 
@@ -363,7 +388,7 @@ def test_other_settings_and_other_weights_are_told_apart(
 
     other = load(model_path)
     assert fingerprint(other, Options()) == fingerprint(denoiser, Options())
-    with __import__("torch").no_grad():
+    with torch.no_grad():
         next(iter(other.net.state_dict().values())).view(-1)[0] += 1e-3
     settings = [Options(), Options(mix=0.9), Options(link="mid"), Options(subtype="PCM_24")]
     marks = {fingerprint(net, options) for net in (denoiser, other) for options in settings}

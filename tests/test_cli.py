@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -139,6 +143,19 @@ def test_quiet_says_nothing_and_verbose_names_every_file(run: Any) -> None:
     result = run("rec", "-v", "--overwrite")
     assert "rec/a.wav -> rec-clean/a.wav (0.5 s" in result.stderr
     assert "2 cleaned: 1.0 s of audio" in result.stderr
+
+
+def test_a_terminal_gets_a_bar_with_speed_and_time_left(model_path: Path) -> None:
+    put("a.wav", 30)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
+    command = [*AUDIODAE, "clean", "a.wav", "--model", str(model_path)]
+    subprocess.run(command, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "of 30 s" in shown and "x real time" in shown and " left" in shown
+    assert "100%" in shown
 
 
 def test_failures_are_named_at_the_end_with_exit_code_one(run: Any) -> None:
