@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from audiodae.errors import AudiodaeError
 from audiodae.options import PRESETS, Options
-from audiodae.progress import bar, printable, say, tell
+from audiodae.progress import bar, say, show, tell
 
 if TYPE_CHECKING:
     from audiodae.plan import Job
@@ -200,7 +200,7 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
         mark = fingerprint(denoiser, options)
     jobs = plan(sources, given["target"], options, mark)
     if given["dry_run"]:
-        return _show(jobs)
+        return show(jobs)
     began = time.perf_counter()
     reports: list[FileReport] = []
     try:
@@ -252,15 +252,6 @@ def _run(
         yield from carry_out(
             todo, denoiser, options, workers=workers, progress=shown.update, stopped=stopped
         )
-
-
-def _show(jobs: list[Job]) -> bool:
-    for job in jobs:
-        if job.action == "clean":
-            click.echo(printable(f"{job.source} -> {job.target}"))
-        else:
-            click.echo(printable(f"{job.action}: {job.reason}"))
-    return all(job.action != "refuse" for job in jobs)
 
 
 def _check_report(path: Path) -> None:

@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from audiodae.errors import AudiodaeError
 
 if TYPE_CHECKING:
@@ -45,6 +47,16 @@ def _seconds_of(jobs: list[Job]) -> float:
             known = about.frames / about.sample_rate if about.frames is not None else about.seconds
             total += known or 0.0
     return total
+
+
+def show(jobs: list[Job]) -> bool:
+    """Print a plan on standard output; whether all of it can be done."""
+    for job in jobs:
+        if job.action == "clean":
+            click.echo(printable(f"{job.source} -> {job.target}"))
+        else:
+            click.echo(printable(f"{job.action}: {job.reason}"))
+    return all(job.action != "refuse" for job in jobs)
 
 
 def tell(report: FileReport, verbose: bool, quiet: bool) -> None:
