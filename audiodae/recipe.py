@@ -39,8 +39,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Model, mix, loss, stages and optimiser. Short crops and small batches first learn fastest."""
+    """Model, mix, loss, stages and optimiser. Short crops and small batches first learn fastest.
 
+    `description` and `licence` are written into the JSON of the weights for whoever gets them.
+    """
+
+    description: str = ""
+    licence: str = ""
     stages: tuple[Stage, ...] = (Stage(steps=20_000),)
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
     mix: MixConfig = field(default_factory=MixConfig)

@@ -49,11 +49,10 @@ class Trainer:
         *,
         device: torch.device,
         start_from: DenoiserNet | None = None,
-        meta: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self.recipe, self.training, self.validation = recipe, training, validation
-        self.run, self.device, self.meta, self.say = run, device, meta or {}, say
+        self.run, self.device, self.say = run, device, say
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         with torch.random.fork_rng():
@@ -186,7 +185,8 @@ class Trainer:
         figures |= {"training_loss": training_loss, **self.validate()}
         with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
             curve.write(json.dumps(figures) + "\n")
-        save_checkpoint(self.run / "model", self.ema, {**self.meta, "training": figures})
+        about = {"description": self.recipe.description, "licence": self.recipe.licence}
+        save_checkpoint(self.run / "model", self.ema, {**about, "training": figures})
         state = {
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
