@@ -319,7 +319,7 @@ class Streamer:
         for i in range(count):
             out = self._clean_block(self._pending[:, i * step : i * step + lead + step])
             # The first samples out belong to the lead-in and not to the signal.
-            early = min(step, max(0, lead - self._steps * step))
+            early = max(0, lead - self._steps * step)
             cleaned.append(out[:, early:])
             self._steps += 1
         self._pending = self._pending[:, count * step :].clone()
