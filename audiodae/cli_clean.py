@@ -155,6 +155,9 @@ def _load(given: dict[str, Any]) -> Any:
     from audiodae.api import load
     from audiodae.checkpoint import DEFAULT_MODEL
 
+    # The net is too small to share out: a second thread mostly waits, and costs when cores are busy.
+    # More cores are for more files (`--jobs`).
+    torch.set_num_threads(1)
     device = given["device"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

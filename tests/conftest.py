@@ -11,6 +11,8 @@ from audiodae.api import Denoiser, load
 from audiodae.checkpoint import save_checkpoint
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 
+torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
+
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
