@@ -181,8 +181,13 @@ class Trainer:
 
     def save(self, training_loss: float) -> None:
         """Validate, and write the state to resume from and the averaged weights to use."""
-        figures = {"step": self.step, "audio_hours": round(self.audio_seconds / 3600, 3)}
-        figures |= {"training_loss": training_loss, **self.validate()}
+        figures: dict[str, float] = {
+            "step": self.step,
+            "audio_hours": round(self.audio_seconds / 3600, 3),
+        }
+        if math.isfinite(training_loss):  # it is not when no step was taken
+            figures["training_loss"] = training_loss
+        figures |= self.validate()
         with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
             curve.write(json.dumps(figures) + "\n")
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
