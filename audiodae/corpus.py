@@ -90,7 +90,8 @@ def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpu
     clips = tuple(Clip(**clip) for clip in index["clips"])
     failures = tuple(index["failures"])
     if not clips:
-        raise AudioError(f"None of the {len(files)} audio files could be read: {failures[0]}")
+        first = failures[0] if failures else "they hold no samples."
+        raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
     return Corpus(clips, audio, sample_rate, failures)
 
@@ -117,9 +118,9 @@ def _decode(
             group = names.get(relative.name) or re.sub(r"[-_ .]*\d+$", "", relative.stem)
             samples = 0
             try:
-                for block in _mono_blocks(path, sample_rate):
-                    array.write((block * INT16_SCALE).round().astype("<i2").tobytes())
-                    samples += len(block)
+                mono = _mono(path, sample_rate)
+                samples = len(mono)
+                array.write((mono * INT16_SCALE).round().astype("<i2").tobytes())
             except AudioError as error:
                 failures.append(str(error))
             if samples:
@@ -133,16 +134,12 @@ def _decode(
     index_path.write_text(json.dumps({"clips": clips, "failures": failures}), encoding="utf-8")
 
 
-def _mono_blocks(path: Path, sample_rate: int) -> list[npt.NDArray[np.float32]]:
+def _mono(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
     with Reader(path) as reader:
         blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
-        if not blocks:
-            return []
         rate = reader.info.sample_rate
-    mono = np.concatenate(blocks)[None]
-    if rate != sample_rate:
-        mono = resample(mono, rate, sample_rate)
-    return [np.clip(mono[0], -1.0, 1.0)]
+    mono = np.concatenate([np.zeros(0, np.float32), *blocks])
+    return np.clip(resample(mono, rate, sample_rate), -1.0, 1.0)
 
 
 def _group_table(folder: Path) -> dict[str, str]:

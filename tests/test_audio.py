@@ -9,9 +9,10 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from sounds import noise, read, write
 
 from audiodae import audio
-from audiodae.audio import Reader, Writer, info
+from audiodae.audio import Writer, info
 from audiodae.errors import AudioError
 
 QUANTISED = {
@@ -25,24 +26,6 @@ TAGS = {
     **{"title": "Gespräch", "artist": "Müller & 王", "comment": "x", "date": "2024-01-31"},
     **{"album": "a", "genre": "Speech", "tracknumber": "7", "copyright": "c", "software": "rec 1"},
 }
-
-
-def noise(channels=2, frames=3001, seed=0, level=0.9):
-    rng = np.random.default_rng(seed)
-    return (level * rng.uniform(-1, 1, (channels, frames))).astype(np.float32)
-
-
-def write(path, sound, sample_rate=16000, *args, block=999, **more):
-    with Writer(path, sample_rate, len(sound), *args, **more) as writer:
-        for start in range(0, sound.shape[1], block):
-            writer.write(sound[:, start : start + block])
-    return writer
-
-
-def read(path, block=1000):
-    with Reader(path) as reader:
-        blocks = [np.zeros((reader.info.channels, 0), np.float32), *reader.blocks(block)]
-    return np.concatenate(blocks, axis=1), reader
 
 
 @pytest.mark.parametrize("subtype", QUANTISED)

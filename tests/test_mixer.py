@@ -77,6 +77,12 @@ def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
         read_corpus([tmp_path], RATE, tmp_path / "cache")
 
 
+def test_files_without_samples_are_no_corpus(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    with pytest.raises(AudioError, match="hold no samples"):
+        read_corpus([tmp_path], RATE, tmp_path / "cache")
+
+
 def test_a_step_gives_the_same_batch_again_and_another_step_another(
     folders: tuple[Corpus, Corpus],
 ) -> None:
