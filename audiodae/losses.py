@@ -14,6 +14,7 @@ from audiodae.stft import Stft
 
 _FLOOR_POWER = 1e-7
 _HIGHEST_SNR_DB = 35.0  # better than this is not worth more
+_PAUSE_DB = 40.0  # frames so far below the loudest one of the clean speech are pauses
 _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as much as loud ones
 
 
@@ -21,7 +22,8 @@ _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as
 class LossConfig:
     """Weights of the terms.
 
-    `lost_speech` adds to the magnitude term where speech came out too weak. `snr` weighs the plain
+    `lost_speech` adds to the magnitude term where speech came out too weak, `noise_left` in the pauses of
+    speech and where nobody speaks, where what is left is heard most. `snr` weighs the plain
     signal-to-noise ratio in dB: unlike the scale-invariant one it also holds the level, and its logarithm
     lets the small errors of nearly clean speech count (without it, clean speech came out 1.3 dB too weak).
     """
@@ -30,6 +32,7 @@ class LossConfig:
     spectrum: float = 0.6
     snr: float = 0.001
     lost_speech: float = 0.3
+    noise_left: float = 0.0
     compression: float = 0.3
 
 
@@ -61,6 +64,9 @@ class DenoisingLoss:
             "lost_speech": c.lost_speech * error.clamp_max(0.0).square().mean(),
             "spectrum": c.spectrum * (got - want).square().sum(dim=-1).mean(),
         }
+        if c.noise_left:
+            pause = _pauses(want_magnitude, c.compression)
+            terms["noise_left"] = c.noise_left * (error.clamp_min(0.0) * pause).square().mean()
         spoken = rms(clean) > 1e-3 * _LOUDNESS
         if bool(spoken.any()):
             fidelity = snr_db(estimate[spoken], clean[spoken]).clamp_max(_HIGHEST_SNR_DB)
@@ -75,6 +81,13 @@ class DenoisingLoss:
         compression = self.config.compression
         shrunk = spec * power.pow((compression - 1.0) / 2.0)[..., None]
         return shrunk, power.pow(compression / 2.0)
+
+
+def _pauses(magnitude: Tensor, compression: float) -> Tensor:
+    """One where a frame of compressed `(batch, frames, bins)` is a pause, else zero: `(batch, frames, 1)`."""
+    power = magnitude.pow(2.0 / compression).mean(dim=-1)
+    loudest = power.amax(dim=-1, keepdim=True)
+    return (power <= loudest * 10.0 ** (-_PAUSE_DB / 10.0) + 2 * _FLOOR_POWER)[..., None].float()
 
 
 def snr_db(estimate: Tensor, clean: Tensor) -> Tensor:
