@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from audiodae.api import Denoiser, load
     from audiodae.clean import clean_file, clean_folder
     from audiodae.errors import AudiodaeError
+    from audiodae.module import Denoise
+    from audiodae.pipeline import aclean_chunks, clean_chunks
     from audiodae.stream import Streamer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudiodaeError",
+    "Denoise",
     "Denoiser",
     "Streamer",
     "__version__",
+    "aclean_chunks",
+    "clean_chunks",
     "clean_file",
     "clean_folder",
     "load",
@@ -32,8 +37,11 @@ __all__ = [
 
 _HOMES = {
     "AudiodaeError": "audiodae.errors",
+    "Denoise": "audiodae.module",
     "Denoiser": "audiodae.api",
     "Streamer": "audiodae.stream",
+    "aclean_chunks": "audiodae.pipeline",
+    "clean_chunks": "audiodae.pipeline",
     "clean_file": "audiodae.clean",
     "clean_folder": "audiodae.clean",
     "load": "audiodae.api",

@@ -24,7 +24,7 @@ ROWS = [
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "pairs", "scores"},
-    {"trainer", "training", "evaluate", "progress", "api"},
+    {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"},
     {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}

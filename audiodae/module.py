@@ -1,0 +1,73 @@
+"""Cleaning as a torch module: a transform for data sets, a front end for models."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor, nn
+
+from audiodae.api import Denoiser
+from audiodae.checkpoint import DEFAULT_MODEL, load_denoiser
+from audiodae.options import Link
+
+
+class Denoise(nn.Module):
+    """Cleans whole recordings; a fixed step without gradients, to be put before what is trained.
+
+        dataset = MyRecordings(transform=audiodae.Denoise(sample_rate=44100))
+        loader = DataLoader(dataset, num_workers=4)
+
+    It can be pickled (also to workers that are spawned), moved with `.to(device)`, and stays in
+    evaluation mode whatever the module around it does. Its weights are frozen, and no gradient goes
+    through it.
+
+    Args:
+        sample_rate: of the waveforms in Hz; None is the model's own.
+        model: a shipped model's name or the path of a `.safetensors` file.
+        mix, attenuation_limit_db, link: as for `audiodae.Streamer`.
+
+    Raises:
+        CheckpointError: the model is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int | None = None,
+        *,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        mix: float = 1.0,
+        attenuation_limit_db: float | None = None,
+        link: Link = "linked",
+    ) -> None:
+        super().__init__()
+        self.net = load_denoiser(model)
+        self.sample_rate = self.net.sample_rate if sample_rate is None else sample_rate
+        self.mix = mix
+        self.attenuation_limit_db = attenuation_limit_db
+        self.link: Link = link
+
+    def forward(self, waveform: Tensor, sample_rate: int | None = None) -> Tensor:
+        """`(samples,)`, `(channels, samples)` or `(batch, channels, samples)`; the same comes out.
+
+        Same dtype, device, shape and alignment. `sample_rate` in Hz replaces the module's for this
+        waveform. Raises `AudioError` for a tensor that is no plausible audio.
+        """
+        return Denoiser(self.net)(
+            waveform,
+            self.sample_rate if sample_rate is None else sample_rate,
+            link=self.link,
+            mix=self.mix,
+            attenuation_limit_db=self.attenuation_limit_db,
+        )
+
+    def train(self, mode: bool = True) -> Denoise:
+        """The module follows `mode`, the net inside never: what it gives must not depend on chance."""
+        super().train(mode)
+        self.net.eval()
+        return self
+
+    def extra_repr(self) -> str:
+        return (
+            f"sample_rate={self.sample_rate}, mix={self.mix}, "
+            f"attenuation_limit_db={self.attenuation_limit_db}, link={self.link!r}"
+        )

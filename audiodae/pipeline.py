@@ -1,0 +1,107 @@
+"""Cleaning inside a pipeline: an iterator of chunks becomes an iterator of cleaned chunks.
+
+The same `Streamer` as everywhere, as generators: `clean_chunks` for loops, `aclean_chunks` for
+asyncio, where the work is done beside the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from audiodae.api import Denoiser, load
+from audiodae.errors import AudioError
+
+if TYPE_CHECKING:
+    from audiodae.arrays import Audio
+    from audiodae.stream import Streamer
+
+Model = str | os.PathLike[str] | Denoiser | None
+
+
+def clean_chunks(
+    chunks: Iterable[Audio],
+    *,
+    sample_rate: int,
+    model: Model = None,
+    **settings: Any,
+) -> Iterator[Audio]:
+    """Clean a running signal chunk by chunk, as a generator.
+
+    Args:
+        chunks: `(n,)` or `(channels, n)`, or `(batch, channels, n)` for several signals at once;
+            any `n`, also 0; numpy or torch, floating-point. The first one sets the layout.
+        sample_rate: of the chunks, in Hz.
+        model: what `audiodae.load()` returns, a shipped model's name, or a path; None is the default.
+        settings: as for `Streamer`: mix, attenuation_limit_db, link, block_frames.
+
+    Yields:
+        Cleaned chunks of the same kind and layout, each as soon as it is ready (none of them is
+        empty), and at the end the rest: together exactly as many samples as came in, each at its
+        own place.
+
+    Raises:
+        AudiodaeError: for a model, a setting or a chunk that makes no sense.
+    """
+    stream = None
+    for chunk in chunks:
+        if stream is None:
+            stream = _stream_for(chunk, sample_rate, model, settings)
+        clean = stream.feed(chunk)
+        if clean.shape[-1]:
+            yield clean
+    if stream is not None and (rest := stream.flush()).shape[-1]:
+        yield rest
+
+
+async def aclean_chunks(
+    chunks: AsyncIterable[Audio] | Iterable[Audio],
+    *,
+    sample_rate: int,
+    model: Model = None,
+    **settings: Any,
+) -> AsyncIterator[Audio]:
+    """`clean_chunks` for asyncio: the cleaning runs in a thread, so the event loop stays free.
+
+    The next chunk is asked for when the last one has been cleaned and taken, so nothing piles up
+    here when whoever listens is slow.
+    """
+    stream = None
+    async for chunk in _as_async(chunks):
+        if stream is None:
+            stream = await asyncio.to_thread(_stream_for, chunk, sample_rate, model, settings)
+        clean = await asyncio.to_thread(stream.feed, chunk)
+        if clean.shape[-1]:
+            yield clean
+    if stream is not None and (rest := await asyncio.to_thread(stream.flush)).shape[-1]:
+        yield rest
+
+
+def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, Any]) -> Streamer:
+    shape = tuple(getattr(chunk, "shape", ()))
+    if not 1 <= len(shape) <= 3:
+        raise AudioError(
+            f"The first chunk is a {type(chunk).__name__} of shape {shape}; an array (n,), "
+            "(channels, n) or (batch, channels, n), time last, is wanted."
+        )
+    if model is None:
+        model = load()
+    elif not isinstance(model, Denoiser):
+        model = load(model)
+    return model.stream(
+        sample_rate=sample_rate,
+        batch=shape[0] if len(shape) == 3 else 1,
+        channels=shape[-2] if len(shape) > 1 else 1,
+        **settings,
+    )
+
+
+async def _as_async(chunks: AsyncIterable[Audio] | Iterable[Audio]) -> AsyncIterator[Audio]:
+    if isinstance(chunks, AsyncIterable):
+        async for chunk in chunks:
+            yield chunk
+    else:
+        for chunk in chunks:
+            yield chunk

@@ -1,0 +1,241 @@
+"""Inside Python pipelines: chunks, event loops, data sets, recognisers."""
+
+import asyncio
+import pickle
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recogniser import whisper_base
+from sounds import noise
+from torch.utils.data import DataLoader, Dataset
+
+import audiodae
+from audiodae.errors import AudiodaeError, AudioError
+
+DATA = Path(__file__).parent / "data"
+RATE = 22050
+
+
+def cut(sound, lengths):
+    ends = np.cumsum(lengths)
+    return np.split(sound, ends[ends < sound.shape[-1]], axis=-1)
+
+
+def together(parts, like):
+    return np.concatenate([like[..., :0], *parts], axis=-1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 3000), max_size=6),
+    channels=st.sampled_from([None, 1, 2]),
+    samples=st.integers(0, 6000),
+)
+def test_chunks_give_the_bits_of_the_stream_and_none_is_lost(denoiser, lengths, channels, samples):
+    sound = noise(channels or 1, samples)
+    sound = sound[0] if channels is None else sound
+    parts = list(
+        audiodae.clean_chunks(cut(sound, lengths), sample_rate=RATE, model=denoiser, mix=0.9)
+    )
+    stream = denoiser.stream(sample_rate=RATE, channels=channels or 1, mix=0.9)
+    expected = together([stream.feed(sound), stream.flush()], sound)
+    assert all(part.shape[-1] for part in parts)
+    np.testing.assert_array_equal(together(parts, sound), expected)
+    assert expected.shape == sound.shape
+
+
+def test_a_chunk_is_out_before_the_next_is_asked_for(denoiser):
+    asked = []
+
+    def microphone():
+        for number in range(5):
+            asked.append(number)
+            yield noise(1, 4000)[0]
+
+    cleaned = audiodae.clean_chunks(microphone(), sample_rate=16000, model=denoiser)
+    assert asked == []
+    for number, _ in zip(range(5), cleaned, strict=False):
+        assert asked == list(range(number + 1))
+
+
+def test_tensors_stay_tensors_and_a_batch_is_as_many_signals(denoiser):
+    sound = torch.from_numpy(noise(6, 4000)).reshape(3, 2, 4000)
+    parts = list(audiodae.clean_chunks(sound.split(999, -1), sample_rate=16000, model=denoiser))
+    whole = torch.cat(parts, dim=-1)
+    assert whole.shape == sound.shape
+    torch.testing.assert_close(whole, denoiser(sound, 16000), atol=1e-5, rtol=0)
+
+
+def test_no_chunks_are_no_chunks_and_the_default_model_is_the_shipped_one():
+    assert list(audiodae.clean_chunks([], sample_rate=16000)) == []
+    sound = noise(1, 100)[0]  # less than the latency: all of it is the rest
+    (clean,) = audiodae.clean_chunks([sound], sample_rate=16000)
+    assert clean.shape == sound.shape
+
+
+@pytest.mark.parametrize("chunk", [[0.0, 0.1], np.float32(1.0), np.zeros((1, 1, 1, 9), "f4")])
+def test_what_is_no_chunk_is_named_in_a_sentence(denoiser, chunk):
+    with pytest.raises(AudioError, match=r"\(channels, n\)"):
+        list(audiodae.clean_chunks([chunk], sample_rate=16000, model=denoiser))
+
+
+def test_a_chunk_of_another_layout_is_refused(denoiser):
+    chunks = [noise(2, 100), noise(3, 100)]
+    with pytest.raises(AudioError, match="channels=2"):
+        list(audiodae.clean_chunks(chunks, sample_rate=16000, model=denoiser))
+
+
+# ---------------------------------------------------------------------------------- event loops
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_the_async_generator_gives_the_same_chunks(denoiser, asynchronous):
+    chunks = cut(noise(2, 9000), [500] * 17)
+
+    async def microphone():
+        for chunk in chunks:
+            await asyncio.sleep(0)
+            yield chunk
+
+    async def cleaned():
+        source = microphone() if asynchronous else chunks
+        return [
+            part async for part in audiodae.aclean_chunks(source, sample_rate=RATE, model=denoiser)
+        ]
+
+    expected = list(audiodae.clean_chunks(chunks, sample_rate=RATE, model=denoiser))
+    for part, wanted in zip(asyncio.run(cleaned()), expected, strict=True):
+        np.testing.assert_array_equal(part, wanted)
+
+
+def test_the_event_loop_stays_free_while_a_chunk_is_cleaned(denoiser):
+    long = noise(1, 20 * 16000)[0]  # takes far longer than a tick of the clock below
+    ticks = []
+
+    async def clock():
+        while True:
+            ticks.append(time.perf_counter())
+            await asyncio.sleep(0.005)
+
+    async def main():
+        ticking = asyncio.create_task(clock())
+        chunks = audiodae.aclean_chunks([long], sample_rate=16000, model=denoiser)
+        began = time.perf_counter()
+        _ = [chunk async for chunk in chunks]
+        took = time.perf_counter() - began
+        ticking.cancel()
+        return took
+
+    took = asyncio.run(main())
+    assert max(np.diff(ticks)) < took / 2
+
+
+def test_a_listener_of_an_async_stream_may_leave(denoiser):
+    async def main():
+        chunks = audiodae.aclean_chunks(
+            cut(noise(1, 50000), [5000] * 9), sample_rate=16000, model=denoiser
+        )
+        async for chunk in chunks:
+            await chunks.aclose()
+            return chunk
+
+    assert asyncio.run(main()).shape[-1] > 0
+
+
+# ------------------------------------------------------------------------------------- torch
+
+
+class Recordings(Dataset):
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.transform(torch.from_numpy(noise(1, 4000, seed=index)))
+
+
+def test_the_module_cleans_like_the_function(denoiser, model_path):
+    module = audiodae.Denoise(RATE, model=model_path, mix=0.8, attenuation_limit_db=20.0)
+    sound = torch.from_numpy(noise(2, 5000))
+    expected = denoiser(sound, RATE, mix=0.8, attenuation_limit_db=20.0)
+    assert torch.equal(module(sound), expected)
+    assert torch.equal(module(sound[None])[0], expected)
+    assert torch.equal(module(sound, 8000), denoiser(sound, 8000, mix=0.8, attenuation_limit_db=20))
+    with pytest.raises(AudioError, match="swap the axes"):
+        module(sound.T)
+
+
+def test_a_pickled_module_gives_the_same_bits(model_path):
+    module = audiodae.Denoise(model=model_path)
+    sound = torch.from_numpy(noise(1, 3000))
+    assert torch.equal(pickle.loads(pickle.dumps(module))(sound), module(sound))
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_data_loader_clean(model_path, start):
+    if start not in torch.multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system does not {start} processes")
+    recordings = Recordings(audiodae.Denoise(RATE, model=model_path))
+    loader = DataLoader(recordings, batch_size=2, num_workers=1, multiprocessing_context=start)
+    batches = torch.cat(list(loader))
+    assert torch.equal(batches, torch.stack([recordings[i] for i in range(4)]))
+
+
+def test_training_around_it_changes_nothing_and_its_weights_are_frozen(model_path):
+    model = torch.nn.Sequential(audiodae.Denoise(model=model_path), torch.nn.Conv1d(1, 1, 3))
+    sound = torch.from_numpy(noise(1, 3000))
+    before = model[0](sound)
+    model.train()
+    assert torch.equal(model[0](sound), before)
+    model(sound[None]).sum().backward()
+    learned = [name for name, weight in model.named_parameters() if weight.grad is not None]
+    assert learned == ["1.weight", "1.bias"]
+    assert "sample_rate=16000" in repr(model)
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(AudiodaeError, match="nowhere"):
+        audiodae.Denoise(model="nowhere.safetensors")
+
+
+# --------------------------------------------------------------------------------- others' tools
+
+
+def test_a_hugging_face_data_set_is_mapped(denoiser, tmp_path):
+    datasets = pytest.importorskip("datasets", reason="needs `pip install datasets`")
+    sounds = [noise(1, 2000 + 100 * i, seed=i)[0] for i in range(3)]
+    rows = datasets.Dataset.from_dict({"speech": sounds})
+    rows = rows.with_format("numpy")
+    cleaned = rows.map(
+        lambda row: {"speech": denoiser(row["speech"], 16000)},
+        cache_file_name=str(tmp_path / "cleaned.arrow"),
+    )
+    for row, sound in zip(cleaned, sounds, strict=True):
+        np.testing.assert_array_equal(row["speech"], denoiser(sound, 16000))
+
+
+def test_a_recogniser_hears_the_words_through_the_noise(tmp_path):
+    weights = whisper_base(tmp_path)
+    from faster_whisper import WhisperModel
+
+    recogniser = WhisperModel(str(weights), compute_type="int8", cpu_threads=1)
+
+    def heard(sound):
+        segments, _ = recogniser.transcribe(sound, language="en", beam_size=1)
+        return re.findall(r"[a-z]+", " ".join(s.text for s in segments).lower())
+
+    said = heard(soundfile.read(DATA / "clean-speech.flac", dtype="float32")[0])
+    noisy, sample_rate = soundfile.read(DATA / "noisy-speech.flac", dtype="float32")
+    assert sample_rate == 16000
+    words = heard(audiodae.load()(noisy, 16000, attenuation_limit_db=12.0))
+    assert len(said) > 5
+    assert len(set(said) & set(words)) >= 0.8 * len(set(said))
