@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from audiodae.arrays import Audio
-from audiodae.checkpoint import DEFAULT_MODEL, load_denoiser
+from audiodae.checkpoint import DEFAULT_MODEL, load_denoiser, model_for
 from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError, AudioError
+from audiodae.resample import check_rate
 from audiodae.stream import Link, Streamer, clean_whole
 
 MOST_CHANNELS = 64
@@ -19,10 +20,23 @@ MOST_CHANNELS = 64
 
 
 class Denoiser:
-    """A trained net ready to clean audio; get one from `audiodae.load()`."""
+    """A trained net ready to clean audio; get one from `audiodae.load()`.
 
-    def __init__(self, net: DenoiserNet) -> None:
+    `name` says which model it is: a shipped name or the path it was loaded from.
+    """
+
+    def __init__(self, net: DenoiserNet, name: str = "") -> None:
         self.net = net
+        self.name = name
+
+    def at(self, sample_rate: int | None) -> Denoiser:
+        """The denoiser for recordings of this rate in Hz: this one, unless it was left to choose."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the net is, and so where it computes."""
+        return self.net.device
 
     @property
     def sample_rate(self) -> int:
@@ -67,11 +81,42 @@ class Denoiser:
         return Streamer(self, **settings)
 
 
+class ByRate(Denoiser):
+    """The shipped models, each loaded when the first recording comes that it is for.
+
+    Where no rate is given it is the model for 16 kHz: `net`, `sample_rate`, `denoiser(audio)`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.name = DEFAULT_MODEL
+        self._device = device
+        self._loaded: dict[str, Denoiser] = {}
+
+    def at(self, sample_rate: int | None) -> Denoiser:
+        name = model_for(check_rate(16_000 if sample_rate is None else sample_rate))
+        if name not in self._loaded:
+            self._loaded[name] = Denoiser(load_denoiser(name, self._device), name)
+        return self._loaded[name]
+
+    @property
+    def net(self) -> DenoiserNet:  # type: ignore[override]
+        return self.at(None).net
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+
 def load(
-    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, device: str | torch.device = "cpu"
+    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
+    device: str | torch.device = "cpu",
+    *,
+    sample_rate: int | None = None,
 ) -> Denoiser:
     """Load a denoiser by the name of a shipped model or the path of a `.safetensors` file.
 
+    Without a name the model is chosen by what it is to clean: the full-band one from 32 kHz on, the
+    one for 16 kHz below; anew for every recording, or here and now for the `sample_rate` given.
     `device` is anything torch knows, such as "cpu", "cuda" or "mps". Nothing is downloaded.
     Raises `CheckpointError` for a missing or damaged model, `AudiodaeError` for a device that is
     not there.
@@ -83,7 +128,12 @@ def load(
         raise AudiodaeError(
             f"The device {str(device)!r} cannot be used ({reason}): 'cpu' always works."
         ) from error
-    return Denoiser(load_denoiser(name_or_path, device))
+    name = os.fspath(name_or_path)
+    if name != DEFAULT_MODEL:
+        return Denoiser(load_denoiser(name, device), name)
+    by_rate = ByRate(torch.device(device))
+    by_rate.at(sample_rate)  # a model that is missing or damaged is known at once
+    return by_rate if sample_rate is None else by_rate.at(sample_rate)
 
 
 def _check_layout(audio: Any) -> None:

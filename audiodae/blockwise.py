@@ -21,7 +21,7 @@ from audiodae.errors import AudioError
 from audiodae.options import Options
 from audiodae.plan import Job
 from audiodae.report import FileReport, explain
-from audiodae.stream import OFFLINE_BLOCK_FRAMES, Streamer
+from audiodae.stream import OFFLINE_BLOCK_FRAMES, Streamer, at_rate
 
 BLOCK_SECONDS = 4.0
 BLOCK_SAMPLES = 1 << 20  # of all files and channels together, whatever the rate
@@ -77,6 +77,9 @@ def _stream(
     stopped: Callable[[], bool],
 ) -> None:
     sample_rate, channels = tracks[0].info.sample_rate, tracks[0].info.channels
+    denoiser = at_rate(denoiser, sample_rate)
+    for track in tracks:
+        track.model = getattr(denoiser, "name", "")
     streamer = Streamer(
         denoiser,
         sample_rate=sample_rate,
@@ -118,6 +121,7 @@ class _Track:
     def __init__(self, job: Job, options: Options) -> None:
         self.job = job
         self.failure = ""
+        self.model = ""
         self.nonfinite = 0
         self.warnings: list[str] = []
         self._files = ExitStack()
@@ -258,6 +262,7 @@ class _Track:
             nonfinite,
             attenuation,
             tuple(warnings),
+            model=self.model,
         )
 
 

@@ -21,7 +21,10 @@ from audiodae.config import from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import CheckpointError
 
-DEFAULT_MODEL = "speech-16k"
+DEFAULT_MODEL = "auto"
+"""Stands for the shipped model that fits a recording's sample rate: see `model_for`."""
+FULL_BAND_RATE = 32_000
+"""From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
 _LARGEST_BYTES = 1 << 30
 
@@ -35,6 +38,12 @@ def pretrained_folder() -> Path:
 def pretrained_names() -> list[str]:
     """Names that can be loaded without a path."""
     return sorted(p.stem for p in pretrained_folder().glob("*.safetensors"))
+
+
+def model_for(sample_rate: int) -> str:
+    """Name of the shipped model for recordings of a rate: full band from `FULL_BAND_RATE` on."""
+    full_band = sample_rate >= FULL_BAND_RATE and "speech-48k" in pretrained_names()
+    return "speech-48k" if full_band else "speech-16k"
 
 
 def checkpoint_path(name_or_path: str | os.PathLike[str]) -> Path:

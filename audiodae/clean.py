@@ -50,7 +50,7 @@ def clean_file(
     if os.path.isdir(source):
         raise AudioError(f"{source} is a folder, and one file is wanted: use clean_folder.")
     options = options or Options()
-    planned = plan([source], target, options, fingerprint(denoiser, options))
+    planned = plan([source], target, options, fingerprints(denoiser, options))
     reports = list(carry_out(planned, denoiser, options))
     for report in reports:
         if report.status == "failed":
@@ -77,7 +77,7 @@ def clean_folder(
     if jobs < 1:
         raise AudiodaeError(f"jobs is {jobs}: give 1 or more processes.")
     options = options or Options()
-    planned = plan([source], target, options, fingerprint(denoiser, options))
+    planned = plan([source], target, options, fingerprints(denoiser, options))
     if len(planned) == 1 and planned[0].action == "refuse" and planned[0].source == Path(source):
         raise AudioError(planned[0].reason)
     return carry_out(planned, denoiser, options, workers=jobs)
@@ -104,8 +104,8 @@ def carry_out(
     todo = [job for job in jobs if job.action == "clean"]
     if not todo:
         return
-    with contextlib.closing(_Ledger(options, fingerprint(denoiser, options))) as ledger:
-        if _net(denoiser).device.type != "cpu":
+    with contextlib.closing(_Ledger(options, fingerprints(denoiser, options))) as ledger:
+        if denoiser.device.type != "cpu":
             batches = _batches(todo)
         elif min(workers, len(todo)) == 1:
             batches = iter([job] for job in todo)
@@ -123,6 +123,25 @@ def carry_out(
             # All entered before the first is handed out: whoever receives them may stop there.
             pairs = zip(batch, reports, strict=True)
             yield from [ledger.end(job, report) for job, report in pairs]
+
+
+def fingerprints(denoiser: Any, options: Options) -> Callable[[Path], str]:
+    """For each recording, the fingerprint of the options and of the model that is to clean it."""
+    at = getattr(denoiser, "at", None)
+    known: dict[Any, str] = {}
+
+    def of(source: Path) -> str:
+        chosen = denoiser
+        if at is not None and at(None) is not denoiser:  # it depends on the recording's rate
+            try:
+                chosen = at(info(source).sample_rate)
+            except (AudiodaeError, OSError):
+                return ""  # it will not be cleaned either
+        if chosen not in known:
+            known[chosen] = fingerprint(chosen, options)
+        return known[chosen]
+
+    return of
 
 
 def fingerprint(denoiser: Any, options: Options) -> str:
@@ -157,7 +176,7 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 class _Ledger:
     """Keeps the manifests: what was begun is ours, what is done need not be done again."""
 
-    def __init__(self, options: Options, fingerprint: str) -> None:
+    def __init__(self, options: Options, fingerprint: Callable[[Path], str]) -> None:
         self._options = options
         self._fingerprint = fingerprint
         self._manifests: dict[Path, Manifest] = {}
@@ -166,7 +185,9 @@ class _Ledger:
     def begin(self, job: Job) -> None:
         # What cannot be entered here cannot be written either, and the job itself will say why.
         with contextlib.suppress(OSError):
-            made = Made.of(job.source, self._fingerprint)  # as it is now: it may change meanwhile
+            made = Made.of(
+                job.source, self._fingerprint(job.source)
+            )  # as it is now: it may change meanwhile
             for root, output in job.recorded(self._options):
                 if root not in self._manifests:
                     self._manifests[root] = Manifest(root)
@@ -179,7 +200,7 @@ class _Ledger:
             for root, output in job.recorded(self._options):
                 before, made = self._before.pop(output, (None, None))
                 if made is not None and report.status == "done":
-                    made = replace(made, target_bytes=output.stat().st_size)
+                    made = replace(made, target_bytes=output.stat().st_size, model=report.model)
                     self._manifests[root].record(output, made)
                 elif made is not None:  # what was there before the failure is still there
                     self._manifests[root].record(output, before)

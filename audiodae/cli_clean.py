@@ -48,7 +48,11 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     help="Folder for the outputs, or the output of a single file.  [default: beside each SRC, "
     "named NAME-clean]",
 )
-@click.option("--model", metavar="NAME|FILE", help="See `audiodae models`.  [default: speech-16k]")
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    help="See `audiodae models`.  [default: by sample rate, speech-48k from 32 kHz on]",
+)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -195,13 +199,13 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
     if options.plot is not None:
         _check_plotting()
     denoiser: Any = None
-    mark = ""
+    marks: Callable[[Path], str] | None = None
     if options.skip_existing:  # only then the plan depends on the weights, which take a second
-        from audiodae.clean import fingerprint
+        from audiodae.clean import fingerprints
 
         denoiser = _load(given)
-        mark = fingerprint(denoiser, options)
-    jobs = plan(sources, given["target"], options, mark)
+        marks = fingerprints(denoiser, options)
+    jobs = plan(sources, given["target"], options, marks)
     if given["dry_run"]:
         return show(jobs)
     began = time.perf_counter()
@@ -248,7 +252,7 @@ def _run(
 
     denoiser = denoiser or _load(given)
     workers = given["jobs"]
-    if workers > 1 and denoiser.net.device.type != "cpu":
+    if workers > 1 and denoiser.device.type != "cpu":
         say("--jobs is for the CPU: on a GPU, files go through the model side by side.")
         workers = 1
     with bar(todo, given["quiet"]) as shown:

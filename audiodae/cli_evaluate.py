@@ -42,14 +42,18 @@ def evaluate(
 ) -> None:
     """Measure cleaned speech against its clean original, with the noisy input as the first row.
 
-    Files are paired by their path below the two folders. Without --model and --enhanced the default
-    model is measured.
+    Files are paired by their path below the two folders. Without --model and --enhanced the model for
+    their sample rate is measured (that of the first pair).
     """
     from audiodae.api import load
-    from audiodae.checkpoint import DEFAULT_MODEL
+    from audiodae.audio import info
+    from audiodae.checkpoint import model_for
     from audiodae.evaluate import run
+    from audiodae.pairs import find_pairs
 
-    names = models or (() if enhanced else (DEFAULT_MODEL,))
+    names = models
+    if not names and not enhanced:
+        names = (model_for(info(find_pairs(noisy, clean, 1)[0].noisy).sample_rate),)
     result = run(
         noisy,
         clean,

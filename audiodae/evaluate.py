@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from audiodae import metrics
 from audiodae.atomic import AtomicFile, reason
+from audiodae.checkpoint import FULL_BAND_RATE
 from audiodae.errors import AudiodaeError
 from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
 from audiodae.scores import NOISY, Evaluation, Row
@@ -29,7 +30,6 @@ from audiodae.scores import NOISY, Evaluation, Row
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
 """Noisy `(samples,)` float32, sample rate -> cleaned `(samples,)`; `audiodae.load()` gives one."""
 
-FULL_BAND_RATE = 32_000  # from here up there is something above 8 kHz to be measured
 FULL_BAND_ABOVE_HZ = 8_000.0
 
 

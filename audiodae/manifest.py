@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 MANIFEST_NAME = ".audiodae-manifest.jsonl"
@@ -21,13 +21,15 @@ MANIFEST_NAME = ".audiodae-manifest.jsonl"
 class Made:
     """One output: the source it came from (size in bytes, mtime in ns), its settings, its own size.
 
-    `target_bytes` is -1 while the work is under way.
+    `target_bytes` is -1 while the work is under way. `model` is the name of what cleaned it, for the
+    reader: what decides is the `fingerprint`, which knows the weights.
     """
 
     source_bytes: int
     source_mtime_ns: int
     fingerprint: str
     target_bytes: int = -1
+    model: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, source: Path, fingerprint: str, target: Path | None = None) -> Made:

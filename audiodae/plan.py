@@ -60,15 +60,15 @@ def plan(
     sources: Iterable[str | Path],
     target: str | Path | None,
     options: Options,
-    fingerprint: str = "",
+    fingerprint: Callable[[Path], str] | None = None,
 ) -> list[Job]:
     """Jobs for files, folders and glob patterns, in a stable order.
 
     Without `target`, a file `talk.wav` goes to `talk-clean.wav` beside it and a folder `talks` to
     `talks-clean` beside it. A `target` with the suffix of an audio file names the output of a
     single file; any other is the folder in which the tree is mirrored (of several sources, each
-    folder keeps its name there). `fingerprint` is that of the settings and the weights, for
-    `options.skip_existing`.
+    folder keeps its name there). `fingerprint` gives that of the settings and the weights for a
+    recording; it is asked for `options.skip_existing` only.
 
     What is wrong with one recording becomes a job with the action "refuse", so the others can go
     on. Raises PlanError when only our own outputs were given, when two recordings would be written
@@ -192,7 +192,10 @@ def _place(path: Path) -> str:
 
 
 def _settled(
-    job: Job, options: Options, fingerprint: str, manifest_of: Callable[[Path], Manifest]
+    job: Job,
+    options: Options,
+    fingerprint: Callable[[Path], str] | None,
+    manifest_of: Callable[[Path], Manifest],
 ) -> Job:
     """The job with its last word: what is already done, or what stands in the way."""
     if job.action != "clean":
@@ -205,7 +208,8 @@ def _settled(
             )
     if options.skip_existing:
         earlier = {output: manifest_of(root).get(output) for root, output in job.recorded(options)}
-        now = {output: _made(job.source, fingerprint, output) for output in earlier}
+        mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""
+        now = {output: _made(job.source, mark, output) for output in earlier}
         if all(now.values()) and earlier == now:
             return replace(
                 job,

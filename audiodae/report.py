@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from audiodae import __version__
 from audiodae.atomic import AtomicFile, reason
+from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError
 from audiodae.options import Options
 from audiodae.plan import Job
@@ -24,7 +25,7 @@ class FileReport:
     largest absolute sample of the output; `clipped` counts those limited to fit the format,
     `nonfinite` those of the source that were NaN or infinite and became 0. `attenuation_db` is the
     energy of the source over that of the output, None where either is silent. `reason` is a
-    sentence: why it failed, or why it was skipped.
+    sentence: why it failed, or why it was skipped. `model` is the name of the model it went through.
     """
 
     source: Path
@@ -38,6 +39,7 @@ class FileReport:
     attenuation_db: float | None = None
     warnings: tuple[str, ...] = ()
     reason: str = ""
+    model: str = ""
 
     @property
     def error(self) -> str | None:
@@ -80,7 +82,7 @@ def write_report(
     """Write the JSON report; it appears whole or not at all. Raises AudiodaeError or OSError."""
     document = {
         "audiodae": __version__,
-        "model": model or "default",
+        "model": model or DEFAULT_MODEL,
         "settings": _plain(asdict(options)),
         "totals": totals(reports) | {"elapsed_seconds": round(elapsed_seconds, 3)},
         "files": [_row(report) for report in reports],

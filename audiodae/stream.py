@@ -38,6 +38,11 @@ class HasNet(Protocol):
     def net(self) -> DenoiserNet: ...
 
 
+def at_rate(denoiser: Any, sample_rate: int | None) -> Any:
+    """The denoiser for recordings of a rate: of one that chooses by rate its choice, else itself."""
+    return denoiser.at(sample_rate) if hasattr(denoiser, "at") else denoiser
+
+
 class Streamer:
     """Cleans `batch` running signals of some channels each, at any sample rate.
 
@@ -73,6 +78,7 @@ class Streamer:
         attenuation_limit_db: float | None = None,
         block_frames: int = 1,
     ) -> None:
+        denoiser = at_rate(denoiser, sample_rate)
         net = denoiser if isinstance(denoiser, DenoiserNet) else denoiser.net
         if net.training:
             raise AudiodaeError(
