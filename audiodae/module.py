@@ -6,8 +6,8 @@ import os
 
 from torch import Tensor, nn
 
-from audiodae.api import Denoiser
-from audiodae.checkpoint import DEFAULT_MODEL, load_denoiser
+from audiodae.api import Denoiser, load
+from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.options import Link
 
 
@@ -23,7 +23,8 @@ class Denoise(nn.Module):
 
     Args:
         sample_rate: of the waveforms in Hz; None is the model's own.
-        model: a shipped model's name or the path of a `.safetensors` file.
+        model: a shipped model's name or the path of a `.safetensors` file; without it
+            the one for `sample_rate`.
         mix, attenuation_limit_db, link: as for `audiodae.Streamer`.
 
     Raises:
@@ -40,7 +41,7 @@ class Denoise(nn.Module):
         link: Link = "linked",
     ) -> None:
         super().__init__()
-        self.net = load_denoiser(model)
+        self.net = load(model, sample_rate=sample_rate).net
         self.sample_rate = self.net.sample_rate if sample_rate is None else sample_rate
         self.mix = mix
         self.attenuation_limit_db = attenuation_limit_db
