@@ -11,12 +11,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from audiodae.autoencoder import Autoencoder, AutoencoderConfig
 from audiodae.config import from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import CheckpointError
@@ -26,6 +27,11 @@ DEFAULT_MODEL = "auto"
 FULL_BAND_RATE = 32_000
 """From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
+Net = DenoiserNet | Autoencoder
+_KINDS: dict[str, tuple[type[Any], type[Net]]] = {
+    "denoiser": (DenoiserConfig, DenoiserNet),
+    "autoencoder": (AutoencoderConfig, Autoencoder),
+}
 _LARGEST_BYTES = 1 << 30
 
 
@@ -35,9 +41,10 @@ def pretrained_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "pretrained"
 
 
-def pretrained_names() -> list[str]:
-    """Names that can be loaded without a path."""
-    return sorted(p.stem for p in pretrained_folder().glob("*.safetensors"))
+def pretrained_names(kind: str | None = None) -> list[str]:
+    """Names that can be loaded without a path; of one kind ("denoiser", "autoencoder") or of all."""
+    names = sorted(p.stem for p in pretrained_folder().glob("*.safetensors"))
+    return [name for name in names if kind is None or describe(name).get("kind") == kind]
 
 
 def model_for(sample_rate: int) -> str:
@@ -88,6 +95,17 @@ def load_denoiser(
     name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
 ) -> DenoiserNet:
     """Load a denoiser, ready to clean (evaluation mode). Raises `CheckpointError`."""
+    return cast(DenoiserNet, _load(name_or_path, "denoiser", device))
+
+
+def load_autoencoder(
+    name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
+) -> Autoencoder:
+    """Load an autoencoder, ready to use (evaluation mode). Raises `CheckpointError`."""
+    return cast(Autoencoder, _load(name_or_path, "autoencoder", device))
+
+
+def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.device) -> Net:
     path = checkpoint_path(name_or_path)
     card = describe(path)
     if path.stat().st_size > _LARGEST_BYTES:
@@ -98,10 +116,14 @@ def load_denoiser(
             f"{path} does not match the sha256 in {path.stem}.json: the file is damaged or was "
             "exchanged. Get both files again from where you trust."
         )
-    if card.get("kind") != "denoiser":
-        raise CheckpointError(f"{path} is a {card.get('kind')!r}, but a denoiser is wanted here.")
+    if card.get("kind") != kind:
+        raise CheckpointError(
+            f"{path} is of the kind {card.get('kind')!r}, but the kind {kind!r} is wanted here: give "
+            f"a model of that kind ({', '.join(pretrained_names(kind)) or 'none is installed'})."
+        )
+    config, net_class = _KINDS[kind]
     try:
-        net = DenoiserNet(from_plain(DenoiserConfig, card.get("config", {}), "config"))
+        net: Net = net_class(from_plain(config, card.get("config", {}), "config"))
         net.load_state_dict(load(data), strict=True)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit its description: {error}") from error
@@ -109,7 +131,7 @@ def load_denoiser(
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], net: DenoiserNet, meta: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], net: Net, meta: Mapping[str, Any] | None = None
 ) -> None:
     """Write `PATH.safetensors` and `PATH.json`; `meta` adds plain entries (licence, training...)."""
     tensors_path = Path(path).with_suffix(".safetensors")
@@ -117,7 +139,7 @@ def save_checkpoint(
     data = save(tensors)
     card = {
         "format": FORMAT,
-        "kind": "denoiser",
+        "kind": next(kind for kind, (_, cls) in _KINDS.items() if isinstance(net, cls)),
         **(meta or {}),
         "config": to_plain(net.config),
         "sha256": hashlib.sha256(data).hexdigest(),

@@ -57,20 +57,47 @@ def band_matrix(config: BandsConfig, stft: Stft) -> Tensor:
         centres = [first + (c - first) * max(stretch, 0.0) for c in centres]
     matrix = torch.zeros(config.count, stft.bins, dtype=torch.float64)
     matrix[:first, :first] = torch.eye(first, dtype=torch.float64)
-    bins = torch.arange(first, stft.bins, dtype=torch.float64)
+    matrix[first:, first:] = _triangles(centres, first, stft.bins)
+    return (matrix / matrix.sum(dim=0, keepdim=True)).float()
+
+
+def _triangles(centres: list[float], first: int, bins: int) -> Tensor:
+    """Weights of the bins from `first` on in triangles around the centres: `(centres, bins - first)`."""
+    matrix = torch.zeros(len(centres), bins - first, dtype=torch.float64)
+    place = torch.arange(first, bins, dtype=torch.float64)
     for band, centre in enumerate(centres):
-        weight = torch.zeros_like(bins)
+        weight = torch.zeros_like(place)
         if band > 0:
-            rise = (bins - centres[band - 1]) / (centre - centres[band - 1])
-            weight = torch.where(bins <= centre, rise.clamp(0, 1), weight)
+            rise = (place - centres[band - 1]) / (centre - centres[band - 1])
+            weight = torch.where(place <= centre, rise.clamp(0, 1), weight)
         else:
-            weight = (bins <= centre).to(bins)
-        if band < config.erb - 1:
-            fall = (centres[band + 1] - bins) / (centres[band + 1] - centre)
-            weight = torch.where(bins > centre, fall.clamp(0, 1), weight)
+            weight = (place <= centre).to(place)
+        if band < len(centres) - 1:
+            fall = (centres[band + 1] - place) / (centres[band + 1] - centre)
+            weight = torch.where(place > centre, fall.clamp(0, 1), weight)
         else:
-            weight = torch.where(bins > centre, torch.ones_like(bins), weight)
-        matrix[first + band, first:] = weight
+            weight = torch.where(place > centre, torch.ones_like(place), weight)
+        matrix[band] = weight
+    return matrix
+
+
+def mel_matrix(mels: int, stft: Stft) -> Tensor:
+    """How much of each mel band every bin gets: `(mels, bins)`; each column adds up to one.
+
+    Triangles evenly spaced on the mel scale (O'Shaughnessy, 1987) from 0 Hz to the Nyquist frequency, at
+    least a bin apart. Raises `ValueError` for more bands than bins.
+    """
+    if not 2 <= mels <= stft.bins:
+        raise ValueError(
+            f"{mels} mel bands do not fit {stft.bins} bins: choose from 2 to that many."
+        )
+    bin_hz = stft.sample_rate / stft.n_fft
+    top = math.log10(1.0 + stft.sample_rate / 2 / 700.0)
+    centres = [700.0 * (10.0 ** (top * m / (mels - 1)) - 1.0) / bin_hz for m in range(mels)]
+    for m in range(1, mels):
+        centres[m] = max(centres[m], centres[m - 1] + 1.0)
+    stretch = (stft.bins - 1) / centres[-1]
+    matrix = _triangles([c * stretch for c in centres], 0, stft.bins)
     return (matrix / matrix.sum(dim=0, keepdim=True)).float()
 
 

@@ -41,6 +41,10 @@ class Stft:
         """Samples a frame shares with later ones: the lead-in, and the length of the tail."""
         return self.n_fft - self.hop_length
 
+    def window(self, device: torch.device | None = None) -> Tensor:
+        """The window of both ways, `(n_fft,)` float32."""
+        return _window(self.n_fft, self.hop_length, device or torch.device("cpu"), torch.float32)
+
     def frames(self, samples: int) -> int:
         """Whole frames in so many samples."""
         return max(0, (samples - self.n_fft) // self.hop_length + 1)

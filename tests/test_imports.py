@@ -19,8 +19,8 @@ ROWS = [
     {"errors", "config", "levels", "arrays", "resample", "stft"}
     | {"atomic", "formats", "wav", "ffmpeg", "sndfile", "writer", "pipe", "audio"},
     {"features", "layers"},
-    {"denoiser"},
-    {"checkpoint", "stream"},
+    {"autoencoder", "denoiser"},
+    {"checkpoint", "families", "stream"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "pairs", "scores"},

@@ -1,0 +1,305 @@
+"""Autoencoders of sound: log-mel patches through a narrow code and back.
+
+Two bodies (dense, convolutional) and two bottlenecks (plain, gaussian) make one class; what it is trained
+on (`denoising`: damaged in, clean out) makes the rest of the families. A patch is `(frames, mels)`, the
+level of each mel band in dB, shifted and scaled to about unit variance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from audiodae.errors import AudiodaeError
+from audiodae.features import mel_matrix
+from audiodae.layers import Dense, Double, Halve
+from audiodae.stft import Stft
+
+FLOOR_DB = -90.0  # of a mel band, against a full-scale sine; below it everything is silence
+CENTRE_DB = -55.0
+SCALE_DB = 15.0
+_CHOICES = {
+    "body": ("dense", "conv"),
+    "bottleneck": ("plain", "gaussian"),
+    "down": ("stride", "max", "average"),
+    "up": ("transposed", "upsample"),
+}
+_LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflow
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shape of an autoencoder.
+
+    `hidden` are the widths of a dense body, `channels` and `kernel` (odd) the convolutions of the other,
+    each of which halves frames and mels by `down` ("stride", "max" or "average" pooling) and has a mirror
+    image that doubles them by `up` ("transposed" or "upsample"). `latent` is the number of values a patch
+    becomes; a "gaussian" bottleneck gives each a mean and a variance. `denoising` says that the input is
+    damaged and the clean patch is wanted.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 512
+    hop_length: int = 256
+    mels: int = 64
+    patch_frames: int = 16
+    body: str = "conv"
+    bottleneck: str = "plain"
+    latent: int = 32
+    hidden: tuple[int, ...] = (192, 128)
+    channels: tuple[int, ...] = (24, 48, 64)
+    kernel: int = 3
+    down: str = "stride"
+    up: str = "transposed"
+    dropout: float = 0.0
+    denoising: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}."
+                )
+        if self.latent < 1:
+            raise ValueError(f"latent is {self.latent}: at least one value is wanted.")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout}: a share from 0 to below 1 is wanted.")
+        layers = self.hidden if self.body == "dense" else self.channels
+        if not layers or min(layers) < 1:
+            name = "hidden" if self.body == "dense" else "channels"
+            raise ValueError(f"{name} is {layers}: give the width of at least one layer.")
+        if self.body == "conv":
+            if self.kernel < 1 or self.kernel % 2 == 0:
+                raise ValueError(f"kernel is {self.kernel}: an odd number is wanted.")
+            halvings = 2 ** len(self.channels)
+            if self.patch_frames % halvings or self.mels % halvings:
+                raise ValueError(
+                    f"{self.patch_frames} patch_frames and {self.mels} mels cannot be halved "
+                    f"{len(self.channels)} times: make both multiples of {halvings}, or give fewer "
+                    "channels."
+                )
+
+    @property
+    def features(self) -> int:
+        """Values of a patch."""
+        return self.patch_frames * self.mels
+
+    @property
+    def patch_samples(self) -> int:
+        return self.patch_frames * self.hop_length
+
+
+class Code(NamedTuple):
+    """What a patch becomes: `mean` `(n, latent)`, and `logvar` of the same shape or None."""
+
+    mean: Tensor
+    logvar: Tensor | None
+
+
+class Autoencoder(nn.Module):
+    """Patches to a code and back; waveforms to patches and, by a guess at the phase, back."""
+
+    to_mels: Tensor
+    to_bins: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stft = Stft(config.sample_rate, config.n_fft, config.hop_length)
+        code = config.latent * (2 if config.bottleneck == "gaussian" else 1)
+        body = _dense if config.body == "dense" else _conv
+        self.encoder, self.decoder = body(config, code)
+        spread = mel_matrix(config.mels, self.stft)
+        # Derived from the config, so not part of the weights.
+        self.register_buffer("to_bins", spread, persistent=False)
+        gather = spread / spread.sum(dim=1, keepdim=True)
+        self.register_buffer("to_mels", gather.T.contiguous(), persistent=False)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return self.to_bins.device
+
+    def patches(self, audio: Tensor) -> Tensor:
+        """`(batch, samples)` at `sample_rate` -> `(batch, patches, frames, mels)`.
+
+        Patches follow each other without overlap; the last one is filled up with silence. Audio shorter
+        than a patch gives one.
+        """
+        return self._patched(self._spectrum(audio))
+
+    def encode(self, patches: Tensor) -> Code:
+        """`(n, frames, mels)` -> the code of each patch."""
+        code = self.encoder(patches)
+        if self.config.bottleneck == "plain":
+            return Code(code, None)
+        mean, logvar = code.chunk(2, dim=-1)
+        return Code(mean, logvar.clamp(-_LOGVAR_LIMIT, _LOGVAR_LIMIT))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """`(n, latent)` -> `(n, frames, mels)`."""
+        return self.decoder(latent)
+
+    def sample(self, code: Code, generator: Generator | None = None) -> Tensor:
+        """A draw from a gaussian code, with a gradient to mean and variance (Kingma and Welling, 2014).
+
+        A plain code is its own and only draw. `(n, latent)`.
+        """
+        if code.logvar is None:
+            return code.mean
+        noise = torch.randn(
+            code.mean.shape,
+            generator=generator,
+            device=code.mean.device,
+            dtype=code.mean.dtype,
+        )
+        return code.mean + torch.exp(0.5 * code.logvar) * noise
+
+    def forward(self, patches: Tensor, generator: Generator | None = None) -> tuple[Tensor, Code]:
+        """Reconstruction `(n, frames, mels)` and code. In evaluation mode the mean is decoded."""
+        code = self.encode(patches)
+        latent = self.sample(code, generator) if self.training else code.mean
+        return self.decode(latent), code
+
+    def waveform(
+        self,
+        patches: Tensor,
+        phase: Tensor | None = None,
+        *,
+        iterations: int = 60,
+        seed: int = 0,
+    ) -> Tensor:
+        """Sound of consecutive patches: `(patches, frames, mels)` -> `(samples,)` at `sample_rate`.
+
+        Magnitudes are spread from mel bands to bins. `phase` is `(patches * frames, bins)` in radians, of
+        a recording the patches came from; without it the phase is found by fast Griffin-Lim (Perraudin et
+        al., 2013) from a start that `seed` decides. Raises `AudiodaeError` when librosa is not installed.
+        """
+        magnitude = _amplitude(patches.reshape(-1, self.config.mels)) @ self.to_bins
+        magnitude = magnitude * self._full_scale()
+        if phase is not None:
+            return self._sound(torch.polar(magnitude, phase)[None])[0]
+        # Half a hop at each end belongs to frames that are not there.
+        trim = self._lead
+        sound = _griffin_lim(magnitude, self.stft, iterations, seed)
+        return sound[trim : trim + magnitude.shape[0] * self.config.hop_length]
+
+    def masked(self, noisy: Tensor) -> Tensor:
+        """Use the autoencoder as a denoiser: `(batch, samples)` -> `(batch, samples)`, noisy phase.
+
+        Each bin is turned down by as much as the reconstruction is below the input in its mel band, and
+        never turned up. What a code cannot hold is lost, whether it is noise or speech.
+        """
+        batch, samples = noisy.shape
+        spectrum = self._spectrum(noisy)
+        patches = self._patched(spectrum)
+        rebuilt, _ = self(patches.flatten(0, 1))
+        gain = _amplitude(rebuilt) / _amplitude(patches.flatten(0, 1))
+        mask = gain.clamp_max(1.0).view(batch, -1, self.config.mels) @ self.to_bins
+        return self._sound(spectrum * mask)[:, :samples]
+
+    @property
+    def _lead(self) -> int:
+        """Zeros before the first sample: frame t is centred on the middle of the t-th hop."""
+        return self.stft.tail_samples // 2
+
+    def _full_scale(self) -> float:
+        """Magnitude of a full-scale sine in its bin: the sum of the window over two."""
+        return float(self.stft.window().sum()) / 2.0
+
+    def _spectrum(self, audio: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, frames, bins)` complex, frames a multiple of a patch's."""
+        size = self.config.patch_samples
+        wanted = max(1, math.ceil(audio.shape[-1] / size)) * size
+        after = wanted - audio.shape[-1] + self.stft.tail_samples - self._lead
+        return self.stft.analyse(F.pad(audio, (self._lead, after)))
+
+    def _patched(self, spectrum: Tensor) -> Tensor:
+        power = spectrum.real.square() + spectrum.imag.square()
+        mels = (power / self._full_scale() ** 2) @ self.to_mels
+        level_db = 10.0 * torch.log10(mels.clamp_min(10.0 ** (FLOOR_DB / 10.0)))
+        patches = (level_db - CENTRE_DB) / SCALE_DB
+        return patches.view(len(spectrum), -1, self.config.patch_frames, self.config.mels)
+
+    def _sound(self, spectrum: Tensor) -> Tensor:
+        """`(batch, frames, bins)` complex -> `(batch, frames * hop_length)`, exact up to both ends."""
+        frames = spectrum.shape[1]
+        samples = frames * self.config.hop_length
+        ones = torch.ones(1, samples + self.stft.tail_samples, device=spectrum.device)
+        overlap = self._overlap_add(self.stft.analyse(ones))  # one, but for the ends
+        return (self._overlap_add(spectrum) / overlap)[:, self._lead : self._lead + samples]
+
+    def _overlap_add(self, spectrum: Tensor) -> Tensor:
+        silence = self.stft.silence(len(spectrum), spectrum.device)
+        return torch.cat(self.stft.synthesise(spectrum, silence), dim=-1)
+
+
+def _amplitude(patches: Tensor) -> Tensor:
+    """Normalised level back to linear amplitude, 1 for a full-scale sine; never below the floor."""
+    level_db = (patches * SCALE_DB + CENTRE_DB).clamp_min(FLOOR_DB)
+    return torch.pow(10.0, level_db / 20.0)
+
+
+def _dense(config: AutoencoderConfig, code: int) -> tuple[nn.Sequential, nn.Sequential]:
+    widths = (config.features, *config.hidden)
+    encoder: list[nn.Module] = [nn.Flatten()]
+    decoder: list[nn.Module] = []
+    for wide, narrow in itertools.pairwise(widths):
+        encoder.append(Dense(wide, narrow, config.dropout))
+        decoder.insert(0, Dense(narrow, wide, config.dropout))
+    encoder.append(nn.Linear(widths[-1], code))
+    decoder[-1] = nn.Linear(widths[1], config.features)  # the patch itself: no norm, no activation
+    decoder.insert(0, Dense(config.latent, widths[-1], config.dropout))
+    decoder.append(nn.Unflatten(1, (config.patch_frames, config.mels)))
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def _conv(config: AutoencoderConfig, code: int) -> tuple[nn.Sequential, nn.Sequential]:
+    channels = (1, *config.channels)
+    depth = len(config.channels)
+    inner = (channels[-1], config.patch_frames >> depth, config.mels >> depth)
+    size = math.prod(inner)
+    encoder: list[nn.Module] = [nn.Unflatten(1, (1, config.patch_frames))]
+    decoder: list[nn.Module] = [Dense(config.latent, size, 0.0), nn.Unflatten(1, inner)]
+    for i in range(depth):
+        encoder.append(
+            Halve(channels[i], channels[i + 1], config.kernel, config.down, config.dropout)
+        )
+    for i in range(depth, 0, -1):
+        decoder.append(
+            Double(channels[i], channels[i - 1], config.kernel, config.up, config.dropout, i == 1)
+        )
+    encoder += [nn.Flatten(), nn.Linear(size, code)]
+    decoder.append(nn.Flatten(1, 2))
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def _griffin_lim(magnitude: Tensor, stft: Stft, iterations: int, seed: int) -> Tensor:
+    """`(frames, bins)` -> `((frames - 1) * hop_length + n_fft,)`."""
+    try:
+        import librosa
+    except ImportError as error:
+        raise AudiodaeError(
+            "Turning a spectrogram into sound needs the package librosa, which is not installed: "
+            'run pip install "audiodae[families]".'
+        ) from error
+    sound = librosa.griffinlim(
+        magnitude.detach().cpu().numpy().T,
+        n_iter=iterations,
+        hop_length=stft.hop_length,
+        win_length=stft.n_fft,
+        n_fft=stft.n_fft,
+        window=stft.window().numpy(),
+        center=False,
+        random_state=seed,
+    )
+    return torch.from_numpy(sound).to(magnitude)
