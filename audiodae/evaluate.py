@@ -26,6 +26,7 @@ from audiodae.checkpoint import FULL_BAND_RATE
 from audiodae.errors import AudiodaeError
 from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
 from audiodae.scores import NOISY, Evaluation, Row
+from audiodae.spectral import log_spectral_distance_db
 
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
 """Noisy `(samples,)` float32, sample rate -> cleaned `(samples,)`; `audiodae.load()` gives one."""
@@ -121,7 +122,7 @@ def measure(
         "noise_attenuation_db": metrics.noise_attenuation_db(estimate, noisy, clean, sample_rate),
     }
     if sample_rate >= FULL_BAND_RATE:
-        values["lsd_above_8k_db"] = metrics.log_spectral_distance_db(
+        values["lsd_above_8k_db"] = log_spectral_distance_db(
             estimate, clean, sample_rate, FULL_BAND_ABOVE_HZ
         )
     if with_dnsmos:

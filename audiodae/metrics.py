@@ -40,8 +40,6 @@ _PESQ_SECONDS = (
 )
 _CELL_SECONDS = 0.032
 _LOWEST_ERB = 2  # 54 Hz: below is rumble, not speech
-_LSD_WINDOW_SECONDS = 2048 / 48_000
-_LSD_FLOOR = 1e-8  # -160 dB under a full-scale sine
 _DNSMOS_SECONDS = 9.01
 
 
@@ -59,7 +57,7 @@ def si_sdr_db(estimate: Signal, reference: Signal) -> float:
     The reference, scaled to fit the estimate best, against what remains. Of a silent estimate:
     -100, so that deleting everything is never a way out; of a silent reference: NaN.
     """
-    x, s = _pair(estimate, reference)
+    x, s = pair(estimate, reference)
     x, s = x - x.mean() if x.size else x, s - s.mean() if s.size else s
     energy = float(s @ s)
     if energy <= _EPSILON:
@@ -70,7 +68,7 @@ def si_sdr_db(estimate: Signal, reference: Signal) -> float:
 
 def snr_db(estimate: Signal, reference: Signal) -> float:
     """Energy of the reference over that of the difference, in dB. Of a silent reference: NaN."""
-    x, s = _pair(estimate, reference)
+    x, s = pair(estimate, reference)
     if _energy(s) <= _EPSILON:
         return math.nan
     return _ratio_db(_energy(s), _energy(x - s))
@@ -133,39 +131,6 @@ def dnsmos(signal: Signal, sample_rate: int) -> Dnsmos:
     return Dnsmos(float(sig), float(bak), float(ovrl))
 
 
-def log_spectral_distance_db(
-    estimate: Signal, reference: Signal, sample_rate: int, above_hz: float = 0.0
-) -> float:
-    """Distance between two spectrograms in dB: 0 is equal, and only magnitudes count.
-
-    Root mean square over frequency (from `above_hz` up) of the difference of the levels in dB,
-    then the mean over time. Hann windows of 42.7 ms (2048 samples at 48 kHz), a quarter apart,
-    levels floored 160 dB under a full-scale sine: silence below hearing is silence. NaN for clips
-    shorter than a window.
-    """
-    x, s = _pair(estimate, reference)
-    hop = max(1, round(_LSD_WINDOW_SECONDS * sample_rate / 4))
-    n_fft = 4 * hop
-    first = math.ceil(above_hz * n_fft / sample_rate)
-    if first > n_fft // 2:
-        raise AudioError(
-            f"The log-spectral distance above {above_hz:g} Hz was asked of audio that ends at "
-            f"{sample_rate / 2:g} Hz: choose a lower above_hz."
-        )
-    if s.size < n_fft:
-        return math.nan
-    window = np.hanning(n_fft + 1)[:-1]
-    window /= window.sum()
-
-    def level_db(signal: Signal) -> Signal:
-        frames = np.lib.stride_tricks.sliding_window_view(signal, n_fft)[::hop] * window
-        magnitude = np.abs(np.fft.rfft(frames)[:, first:])
-        return np.asarray(20.0 * np.log10(magnitude + _LSD_FLOOR))
-
-    difference = level_db(x) - level_db(s)
-    return float(np.sqrt(np.square(difference).mean(axis=1)).mean())
-
-
 def speech_attenuation_db(estimate: Signal, reference: Signal, sample_rate: int) -> float:
     """How much of the speech was eaten, in dB: clean speech itself gives 0, at half amplitude 6.02.
 
@@ -177,7 +142,7 @@ def speech_attenuation_db(estimate: Signal, reference: Signal, sample_rate: int)
     recording gives about 0. Below 0: the speech became louder. NaN where the clean speech is
     silent or shorter than a frame.
     """
-    x, s = _pair(estimate, reference)
+    x, s = pair(estimate, reference)
     cells = _cells(x, s, sample_rate)
     if cells is None:
         return math.nan
@@ -197,8 +162,8 @@ def noise_attenuation_db(
     clean reference is more than 35 dB below its loudest frame. NaN for a clip without pauses or
     without noise.
     """
-    x, s = _pair(estimate, reference)
-    n, _ = _pair(noisy, reference)
+    x, s = pair(estimate, reference)
+    n, _ = pair(noisy, reference)
     frame = max(1, round(ACTIVE_FRAME_SECONDS * sample_rate))
     whole = s.size // frame * frame
 
@@ -240,7 +205,8 @@ def _checked(signal: Signal) -> npt.NDArray[np.float64]:
     return x
 
 
-def _pair(a: Signal, b: Signal) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def pair(a: Signal, b: Signal) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Two channels to compare, as float64. Raises `AudioError` unless finite and equally long."""
     x, y = _checked(a), _checked(b)
     if x.size != y.size:
         raise AudioError(
@@ -257,7 +223,7 @@ def _at_speech_rate(x: npt.NDArray[np.float64], sample_rate: int) -> npt.NDArray
 def _speech_band(
     a: Signal, b: Signal, sample_rate: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    x, y = _pair(a, b)
+    x, y = pair(a, b)
     return _at_speech_rate(x, sample_rate), _at_speech_rate(y, sample_rate)
 
 

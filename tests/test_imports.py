@@ -23,7 +23,7 @@ ROWS = [
     {"checkpoint", "families", "stream"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
-    | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "pairs", "scores"},
+    | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "spectral", "pairs", "scores"},
     {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"},
     {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"},
 ]
