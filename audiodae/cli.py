@@ -19,6 +19,7 @@ _COMMANDS = {
     "clean": "audiodae.cli_clean",
     "evaluate": "audiodae.cli_evaluate",
     "models": "audiodae.cli_models",
+    "plugin": "audiodae.cli_plugin",
     "train": "audiodae.cli_train",
 }
 

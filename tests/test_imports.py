@@ -24,8 +24,10 @@ ROWS = [
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "spectral", "pairs", "scores"},
-    {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"},
-    {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"},
+    {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
+    | {"gstreamer", "plugin"},
+    {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"}
+    | {"cli_plugin"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
 
