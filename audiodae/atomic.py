@@ -12,7 +12,9 @@ import contextlib
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from audiodae.errors import AudioError
 
@@ -100,6 +102,20 @@ class AtomicFile:
                 os.close(fd)
                 raise
             os.close(fd)
+
+
+def write_whole(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """A small file in one go: `fill` writes it to the open stream it is given."""
+    file = AtomicFile(target)
+    try:
+        try:
+            with open(file.fd, "wb", closefd=False) as stream:
+                fill(stream)
+        except OSError as error:
+            raise AudioError(f"{target} cannot be written: {reason(error)}.") from error
+        file.commit()
+    finally:
+        file.discard()
 
 
 def reason(error: OSError) -> str:

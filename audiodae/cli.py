@@ -17,6 +17,12 @@ from audiodae.errors import AudiodaeError
 # name -> module with a function of that name; the order of `--help`
 _COMMANDS = {
     "clean": "audiodae.cli_clean",
+    "embed": "audiodae.cli_embed",
+    "compress": "audiodae.cli_compress",
+    "decompress": "audiodae.cli_compress",
+    "anomaly": "audiodae.cli_anomaly",
+    "generate": "audiodae.cli_generate",
+    "interpolate": "audiodae.cli_generate",
     "evaluate": "audiodae.cli_evaluate",
     "models": "audiodae.cli_models",
     "plugin": "audiodae.cli_plugin",

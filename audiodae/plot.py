@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.atomic import AtomicFile, reason
+from audiodae.atomic import write_whole
 from audiodae.audio import Reader
 from audiodae.errors import AudiodaeError, AudioError
 
@@ -129,21 +129,12 @@ def plot_files(
 
 
 def _draw(before: Spectrogram, after: Spectrogram, path: Path, title: str | None) -> None:
-    file = AtomicFile(path)
-    try:
-        image = _png(before, after, title)
-        try:
-            with open(file.fd, "wb", closefd=False) as stream:
-                stream.write(image)
-        except OSError as error:
-            raise AudioError(f"{path} cannot be written: {reason(error)}.") from error
-        file.commit()
-    finally:
-        file.discard()
+    image = _png(before, after, title)
+    write_whole(path, lambda stream: stream.write(image))
 
 
 def _png(before: Spectrogram, after: Spectrogram, title: str | None) -> bytes:
-    figure_module, ticker = _matplotlib("figure"), _matplotlib("ticker")
+    figure_module, ticker = matplotlib_part("figure"), matplotlib_part("ticker")
     # A Figure of its own draws with Agg and leaves pyplot, windows and the user's settings alone.
     figure = figure_module.Figure(_FIGURE_INCHES, _DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(2, 1, sharex=True, sharey=True)
@@ -199,7 +190,7 @@ def _channels_first(x: Samples) -> Samples:
     return x[None] if x.ndim == 1 else x
 
 
-def _matplotlib(part: str) -> Any:
+def matplotlib_part(part: str) -> Any:
     try:
         return importlib.import_module(f"matplotlib.{part}")
     except ImportError as error:

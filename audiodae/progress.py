@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from audiodae.errors import AudiodaeError
 if TYPE_CHECKING:
     from audiodae.plan import Job
     from audiodae.report import FileReport
+    from audiodae.sources import Found
+    from audiodae.walk import Outcome
 
 
-def bar(jobs: list[Job], quiet: bool) -> Any:
+def bar(jobs: Sequence[Job | Found], quiet: bool) -> Any:
     """A bar in seconds of audio with speed and time left; nothing where there is no terminal."""
     from tqdm import tqdm
 
@@ -37,7 +40,7 @@ def bar(jobs: list[Job], quiet: bool) -> Any:
     )
 
 
-def _seconds_of(jobs: list[Job]) -> float:
+def _seconds_of(jobs: Sequence[Job | Found]) -> float:
     from audiodae.audio import info
 
     total = 0.0
@@ -82,3 +85,13 @@ def say(line: str) -> None:
 def printable(text: str) -> str:
     """Names on disk may be no valid text; a terminal wants some."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def failed(outcomes: Sequence[Outcome[Any]]) -> bool:
+    """Name what could not be done, at the end, where it is seen; whether there was any."""
+    reasons = [outcome.reason for outcome in outcomes if outcome.reason]
+    if reasons:
+        say(f"{len(reasons)} of {len(outcomes)} could not be used:")
+    for line in reasons:
+        say(f"  {line}")
+    return bool(reasons)

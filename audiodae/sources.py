@@ -34,11 +34,14 @@ class Found:
 
 
 class Finder:
-    """Looks for recordings; folders in `closed` (where outputs go) are not entered from above."""
+    """Looks for recordings; folders in `closed` (where outputs go) are not entered from above.
 
-    def __init__(self, closed: Collection[Path]) -> None:
+    With `own_outputs` what audiodae cleaned is found like any other recording.
+    """
+
+    def __init__(self, closed: Collection[Path], *, own_outputs: bool = False) -> None:
         self._closed = {os.path.realpath(folder) for folder in closed}
-        self._outputs = Outputs()
+        self._outputs: Outputs | frozenset[Path] = frozenset() if own_outputs else Outputs()
 
     def find(self, source: str) -> list[Found]:
         """All that `source`, as the user wrote it, stands for; never empty."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tasks_model import trained
 
 from audiodae.api import Denoiser, load
 from audiodae.checkpoint import save_checkpoint
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.latents import Trained
 
 torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
 
@@ -28,3 +30,15 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def denoiser(model_path: Path) -> Denoiser:
     return load(model_path)
+
+
+@pytest.fixture(scope="session")
+def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A small vanilla autoencoder that has learned what a humming machine sounds like."""
+    return trained(tmp_path_factory.mktemp("plain") / "plain", "vanilla")
+
+
+@pytest.fixture(scope="session")
+def variational_model(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same with a latent space to draw from."""
+    return trained(tmp_path_factory.mktemp("variational") / "variational", "variational")

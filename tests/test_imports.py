@@ -25,14 +25,29 @@ ROWS = [
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "spectral", "pairs", "scores"},
     {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
-    | {"gstreamer", "plugin"},
-    {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"}
+    | {"gstreamer", "plugin"}
+    | {"walk", "latents", "embed", "anomaly", "detector_file", "plot_anomaly"}
+    | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
+    {"cli_embed", "cli_compress", "cli_anomaly", "cli_generate"}
+    | {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"}
     | {"cli_plugin"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
 
 # Slow to load, or not installed with the package: never at the top of a module.
-HEAVY = {"librosa", "matplotlib", "onnxruntime", "pesq", "pystoi", "scipy", "soxr", "torchaudio"}
+HEAVY = {
+    "constriction",
+    "librosa",
+    "matplotlib",
+    "onnxruntime",
+    "pesq",
+    "pyarrow",
+    "pystoi",
+    "scipy",
+    "sklearn",
+    "soxr",
+    "torchaudio",
+}
 
 
 def modules() -> dict[str, ast.Module]:

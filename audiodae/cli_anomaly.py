@@ -1,0 +1,162 @@
+"""The `anomaly` command: `fit` learns what is normal, `score` says what is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from audiodae.progress import bar, failed, printable, say
+
+DEFAULT = "convolutional-16k"
+_DETECTOR = "anomaly-detector"
+_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+
+
+@click.group(short_help="Find recordings that are not like the normal ones.")
+def anomaly() -> None:
+    """Find recordings, and moments in them, that are not like the normal ones.
+
+    \b
+    audiodae anomaly fit good/ -o detector
+    audiodae anomaly score new/ -m detector --plot pictures/
+    """
+
+
+@anomaly.command()
+@click.argument("sources", nargs=-1, required=True, metavar="NORMAL...")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path),
+    default=_DETECTOR,
+    show_default=True,
+    help="Name of the detector; two files, .safetensors and .json.",
+)
+@click.option(
+    "--quantile",
+    type=float,
+    help="The part of normal recordings, and of their patches, under the threshold.  [default: 0.99]",
+)
+@click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+@_DEVICE
+@_QUIET
+@click.pass_context
+def fit(
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    target: Path,
+    quantile: float | None,
+    model: str,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Learn from normal recordings (files, folders, patterns) what is normal."""
+    from audiodae import anomaly as task
+    from audiodae.detector_file import write_detector
+    from audiodae.latents import Trained
+    from audiodae.walk import each, recordings
+
+    found = recordings(sources)
+    trained = Trained.load(model, device)
+    with bar(found, quiet) as shown:
+        outcomes = list(
+            each(found, lambda f: task.describe_file(f.source, trained.net, shown.update))
+        )
+    done = [outcome.value for outcome in outcomes if outcome.value is not None]
+    for _, warnings in done:
+        for warning in warnings:
+            say(f"Warning: {warning}")
+    bad = failed(outcomes)
+    detector = task.fit(
+        [rows for rows, _ in done], trained, task.QUANTILE if quantile is None else quantile
+    )
+    path = write_detector(target, detector)
+    if not quiet:
+        patches = sum(len(rows) for rows, _ in done)
+        click.echo(printable(f"{path}: learned from {len(done)} recordings, {patches} patches"))
+    if bad:
+        ctx.exit(1)
+
+
+@anomaly.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.option(
+    "-m",
+    "--detector",
+    type=click.Path(path_type=Path),
+    default=_DETECTOR,
+    show_default=True,
+    help="What `fit` wrote.",
+)
+@click.option("--model", metavar="NAME|FILE", help="Autoencoder.  [default: that of the detector]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the score of every patch.")
+@click.option(
+    "--plot",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Draw spectrograms and scores into this folder (PNG).",
+)
+@_DEVICE
+@_QUIET
+@click.pass_context
+def score(
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    detector: Path,
+    model: str | None,
+    as_json: bool,
+    plot: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Score recordings: over 1 is odd. Says where, and draws it with --plot.
+
+    The exit code is 1 when a recording could not be read, not when one is odd.
+    """
+    from audiodae import anomaly as task
+    from audiodae.detector_file import read_detector
+    from audiodae.latents import Trained
+    from audiodae.walk import each, recordings
+
+    known = read_detector(detector)
+    found = recordings(sources)
+    trained = Trained.load(model or known.model, device)
+    known.check(trained)
+    patch_seconds = trained.net.config.patch_samples / trained.net.sample_rate
+    if plot is not None:
+        from audiodae.plot import matplotlib_part
+        from audiodae.plot_anomaly import plot_scores
+
+        matplotlib_part("figure")
+        plot.mkdir(parents=True, exist_ok=True)
+    with bar(found, quiet) as shown:
+
+        def work(item: Any) -> tuple[task.Scores, list[str]]:
+            rows, warnings = task.describe_file(item.source, trained.net, shown.update)
+            scores = task.score(rows, known, patch_seconds)
+            if plot is not None:
+                target = plot / item.relative.with_name(item.relative.name + ".png")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                plot_scores(item.source, scores, target)
+            return scores, list(warnings)
+
+        outcomes = list(each(found, work))
+    done = [(o.source, *o.value) for o in outcomes if o.value is not None]
+    if as_json:
+        rows = [{"file": str(source), **s.plain(), "warnings": w} for source, s, w in done]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for source, scores, warnings in sorted(done, key=lambda row: -row[1].clip):
+            spans = ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in scores.odd_spans[:6])
+            more = len(scores.odd_spans) - 6
+            spans += f" and {more} more" if more > 0 else ""
+            verdict = "odd   " if scores.odd else "normal"
+            click.echo(printable(f"{scores.clip:8.2f}  {verdict}  {source}  {spans}".rstrip()))
+            for warning in warnings:
+                say(f"Warning: {warning}")
+    if failed(outcomes):
+        ctx.exit(1)

@@ -1,0 +1,84 @@
+"""The `embed` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from audiodae.progress import bar, failed, printable, say
+
+if TYPE_CHECKING:
+    from audiodae.embed import Embedding
+
+DEFAULT = "convolutional-16k"
+
+
+@click.command(short_help="Turn recordings into vectors.")
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="File to write: .npz, or .parquet (needs pyarrow).",
+)
+@click.option(
+    "--per",
+    type=click.Choice(["clip", "frame"]),
+    default="clip",
+    show_default=True,
+    help="A row for each recording (mean and deviation of its latents), or for each patch.",
+)
+@click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.pass_context
+def embed(
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    target: Path,
+    per: Literal["clip", "frame"],
+    model: str,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Turn recordings into vectors of an autoencoder's latent space, with names and times.
+
+    SRC is a file, a folder (with all below it) or a quoted glob pattern.
+
+    \b
+    audiodae embed recordings/ -o features.npz
+    audiodae embed recordings/ -o frames.parquet --per frame
+    """
+    from audiodae import embed as task
+    from audiodae.latents import Trained
+    from audiodae.walk import each, recordings
+
+    task.check_target(target)
+    found = recordings(sources)
+    trained = Trained.load(model, device)
+    embeddings: list[Embedding] = []
+    with bar(found, quiet) as shown:
+        outcomes = []
+        for outcome in each(
+            found, lambda f: task.embed(f.source, trained.net, per=per, progress=shown.update)
+        ):
+            outcomes.append(outcome)
+            if outcome.value is not None:
+                embeddings.append(outcome.value)
+                for warning in outcome.value.warnings:
+                    say(f"Warning: {warning}")
+    if embeddings:
+        facts = {"model": trained.name, "sha256": trained.sha256, "per": per}
+        task.write(target, embeddings, facts)
+        if not quiet:
+            rows = sum(len(e.vectors) for e in embeddings)
+            size = embeddings[0].vectors.shape[1]
+            click.echo(
+                printable(f"{target}: {rows} vectors of {size} from {len(embeddings)} recordings")
+            )
+    if failed(outcomes):
+        ctx.exit(1)

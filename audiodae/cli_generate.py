@@ -1,0 +1,109 @@
+"""The `generate` and `interpolate` commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiodae.progress import bar, failed, printable
+
+DEFAULT = "variational-16k"
+_FOLDER = click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for the sounds (WAV).",
+)
+_MODEL = click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+
+
+@click.command(short_help="New noise, out of a latent space.")
+@_FOLDER
+@click.option("-n", "--count", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--like", multiple=True, metavar="SRC", help="Sound like these recordings; repeatable."
+)
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Length of each.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@_MODEL
+@_OVERWRITE
+@_DEVICE
+@_QUIET
+@click.pass_context
+def generate(
+    ctx: click.Context,
+    target: Path,
+    count: int,
+    like: tuple[str, ...],
+    seconds: float,
+    seed: int,
+    model: str,
+    overwrite: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Make new noise from the latent space of a variational autoencoder.
+
+    With --like each sound is a texture like one of these recordings (file, folder, quoted pattern),
+    moved some way towards another; without, it is drawn from the prior.
+
+    \b
+    audiodae generate -n 20 -o generated/ --like my/noise/
+    audiodae train --speech my/speech --noise my/noise --noise generated/ ...
+    """
+    from audiodae import generate as task
+    from audiodae.latents import Trained
+    from audiodae.walk import each, recordings
+
+    found = recordings(like, [target])
+    trained = Trained.load(model, device)
+    with bar(found, quiet or not found) as shown:
+        outcomes = list(each(found, lambda f: task.texture_of(f.source, trained.net, shown.update)))
+    textures = [outcome.value for outcome in outcomes if outcome.value is not None]
+    bad = failed(outcomes)
+    if textures or not like:
+        names = [f"noise-{seed}-{number:04d}" for number in range(count)]
+        sounds = task.generate(trained.net, count, seconds, like=textures, seed=seed)
+        rate = trained.net.sample_rate
+        for path in task.write_sounds(target, names, sounds, rate, overwrite):
+            if not quiet:
+                click.echo(printable(str(path)))
+    if bad:
+        ctx.exit(1)
+
+
+@click.command(short_help="Sounds between two recordings.")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@_FOLDER
+@click.option("--steps", type=click.IntRange(2), default=7, show_default=True)
+@_MODEL
+@_OVERWRITE
+@_DEVICE
+@_QUIET
+def interpolate(
+    a: Path,
+    b: Path,
+    target: Path,
+    steps: int,
+    model: str,
+    overwrite: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Go from recording A to recording B through the latent space, in --steps sounds."""
+    from audiodae import generate as task
+    from audiodae.latents import Trained
+
+    trained = Trained.load(model, device)
+    names = [f"{number:02d}" for number in range(steps)]
+    sounds = task.interpolate(a, b, trained.net, steps)
+    for path in task.write_sounds(target, names, sounds, trained.net.sample_rate, overwrite):
+        if not quiet:
+            click.echo(printable(str(path)))

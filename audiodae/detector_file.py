@@ -1,0 +1,84 @@
+"""A detector as plain data: arrays in safetensors, the rest in a JSON file beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from audiodae.anomaly import Detector, Gaussian
+from audiodae.atomic import reason, write_whole
+from audiodae.errors import CheckpointError
+
+KIND = "anomaly-detector"
+FORMAT = 1
+
+
+def detector_path(path: Path) -> Path:
+    """The `.safetensors` file of a detector named with or without its ending."""
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+
+
+def write_detector(path: Path, detector: Detector) -> Path:
+    """Write `PATH.safetensors` and `PATH.json`; the first of them. Raises `AudioError`."""
+    tensors = detector_path(path)
+    data = save(
+        {
+            "mean": detector.gaussian.mean,
+            "whitening": np.ascontiguousarray(detector.gaussian.whitening),
+            "centre": detector.centre,
+            "spread": detector.spread,
+        }
+    )
+    card = {
+        "format": FORMAT,
+        "kind": KIND,
+        "autoencoder": {"model": detector.model, "sha256": detector.sha256},
+        "patch_threshold": detector.patch_threshold,
+        "clip_threshold": detector.clip_threshold,
+        "quantile": detector.quantile,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    text = (json.dumps(card, indent=2) + "\n").encode()
+    write_whole(tensors, lambda stream: stream.write(data))
+    write_whole(tensors.with_suffix(".json"), lambda stream: stream.write(text))
+    return tensors
+
+
+def read_detector(path: Path) -> Detector:
+    """Raises `CheckpointError` for a detector that is missing, damaged or of another kind."""
+    tensors = detector_path(path)
+    try:
+        data = tensors.read_bytes()
+        card = json.loads(tensors.with_suffix(".json").read_text("utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"The detector {error.filename} cannot be read: {reason(error)}. "
+            "`audiodae anomaly fit NORMAL_DIR -o NAME` makes one (two files)."
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{tensors.with_suffix('.json')} is not JSON ({error}).") from error
+    if not isinstance(card, dict) or (card.get("kind"), card.get("format")) != (KIND, FORMAT):
+        raise CheckpointError(f"{tensors} is no anomaly detector of format {FORMAT}.")
+    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
+        raise CheckpointError(
+            f"{tensors} does not match the sha256 in its .json: it is damaged or was exchanged."
+        )
+    try:
+        arrays = load(data)
+        return Detector(
+            Gaussian(arrays["mean"], arrays["whitening"]),
+            arrays["centre"],
+            arrays["spread"],
+            patch_threshold=float(card["patch_threshold"]),
+            clip_threshold=float(card["clip_threshold"]),
+            quantile=float(card["quantile"]),
+            model=str(card["autoencoder"]["model"]),
+            sha256=str(card["autoencoder"]["sha256"]),
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{tensors} does not fit its description: {error}") from error

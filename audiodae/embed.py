@@ -1,0 +1,113 @@
+"""Recordings as vectors: an encoder's latents, one a clip or one a frame, with names and times."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from audiodae.atomic import write_whole
+from audiodae.autoencoder import Autoencoder
+from audiodae.errors import AudiodaeError
+from audiodae.latents import Progress, latents_of
+
+Per = Literal["clip", "frame"]
+SUFFIXES = (".npz", ".parquet")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Of one recording: `vectors` `(rows, size)` float32 and the `seconds` at which each begins.
+
+    Per frame a row is the latent of a patch. Per clip there is one row: the mean of the latents,
+    then their standard deviation over the clip.
+    """
+
+    name: str
+    vectors: npt.NDArray[np.float32]
+    seconds: npt.NDArray[np.floating]
+    warnings: tuple[str, ...] = ()
+
+
+def embed(
+    path: str | os.PathLike[str],
+    autoencoder: Autoencoder,
+    *,
+    per: Per = "clip",
+    progress: Progress | None = None,
+) -> Embedding:
+    """The embedding of a recording of any length and rate; channels are averaged.
+
+    It is read block by block; a last patch that the recording only partly fills is left out.
+    Raises `AudioError` for a file that cannot be read or holds no sound.
+    """
+    latents, warnings = latents_of(path, autoencoder, progress)
+    seconds = np.arange(len(latents)) * (autoencoder.config.patch_samples / autoencoder.sample_rate)
+    if per == "clip":
+        latents, seconds = clip_vector(latents)[None], seconds[:1]
+    return Embedding(Path(path).as_posix(), latents, seconds, tuple(warnings))
+
+
+def clip_vector(latents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Mean and standard deviation over time: `(patches, latent)` -> `(2 * latent,)`."""
+    return np.concatenate([latents.mean(axis=0), latents.std(axis=0)]).astype(np.float32)
+
+
+def check_target(path: Path) -> None:
+    """Raise `AudiodaeError` where embeddings cannot be written to `path`, before any work."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise AudiodaeError(f"{path}: give a name that ends in {' or '.join(SUFFIXES)}.")
+    if path.suffix.lower() == ".parquet":
+        _parquet()
+    if not path.absolute().parent.is_dir():
+        raise AudiodaeError(f"{path} cannot be written: its folder is not there.")
+
+
+def write(path: Path, embeddings: list[Embedding], facts: dict[str, Any]) -> None:
+    """Write `name`, `seconds` and the vectors, a row each; `.npz` or `.parquet` by the suffix.
+
+    An `.npz` holds arrays `names`, `seconds` and `vectors` (rows, size) and the JSON text `facts`;
+    a Parquet file has columns `name`, `seconds`, `vector` and the facts in its metadata. It appears
+    whole or not at all.
+    """
+    check_target(path)
+    rows = [len(e.vectors) for e in embeddings]
+    names = np.repeat([e.name for e in embeddings], rows)
+    seconds = np.concatenate([e.seconds for e in embeddings])
+    vectors = np.concatenate([e.vectors for e in embeddings])
+    if path.suffix.lower() == ".npz":
+
+        def fill(file: Any) -> None:
+            text = json.dumps(facts)
+            np.savez(file, names=names, seconds=seconds, vectors=vectors, facts=text)
+
+    else:
+        pyarrow, parquet = _parquet()
+        flat = pyarrow.array(vectors.reshape(-1))
+        columns = {
+            "name": pyarrow.array(names.tolist()),
+            "seconds": pyarrow.array(seconds),
+            "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        }
+        table = pyarrow.table(columns).replace_schema_metadata({"audiodae": json.dumps(facts)})
+
+        def fill(file: Any) -> None:
+            parquet.write_table(table, file)
+
+    write_whole(path, fill)
+
+
+def _parquet() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise AudiodaeError(
+            "A .parquet file needs the package `pyarrow`, which is not installed: "
+            'run pip install "audiodae[families]", or write .npz.'
+        ) from error

@@ -1,0 +1,161 @@
+"""What is packed comes back, and nothing else passes for it."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sounds import read, write
+from tasks_model import RATE, machine
+
+from audiodae.adae_file import Compressed, from_bytes, to_bytes
+from audiodae.cli import main
+from audiodae.compress import compress, decompress
+from audiodae.errors import AudioError, CheckpointError
+from audiodae.latent_code import LARGEST, pack, unpack
+
+pytest.importorskip("constriction", reason="the extra `families` is not installed")
+pytest.importorskip("librosa", reason="the extra `families` is not installed")
+
+SOME = Compressed("some-model", bytes(range(8)), 44100, 123456, 9, 8, 0.25, b"12345678")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    arrays(
+        np.int32,
+        st.tuples(st.integers(1, 30), st.integers(1, 9)),
+        elements=st.integers(-LARGEST, LARGEST),
+    )
+)
+def test_numbers_come_back_as_they_were(numbers):
+    np.testing.assert_array_equal(unpack(pack(numbers), *numbers.shape), numbers)
+
+
+def test_what_moves_slowly_costs_less_than_what_jumps():
+    rng = np.random.default_rng(0)
+    steps = rng.integers(-1, 2, (400, 8))
+    jumps = rng.permuted(np.cumsum(steps, axis=0), axis=0)
+    assert len(pack(np.cumsum(steps, axis=0))) < 0.6 * len(pack(jumps))
+    # Three equally likely steps hold 1.58 bits each; the forecast is not told so beforehand.
+    assert 8 * len(pack(steps)) / steps.size < 2.1
+
+
+@settings(deadline=None, max_examples=200)
+@given(position=st.integers(0, len(to_bytes(SOME)) - 1), flip=st.integers(1, 255))
+def test_no_byte_can_change_unnoticed(position, flip):
+    data = bytearray(to_bytes(SOME))
+    data[position] ^= flip
+    with pytest.raises(AudioError, match="a.adae"):
+        from_bytes(bytes(data), "a.adae")
+
+
+@pytest.mark.parametrize("kept", range(len(to_bytes(SOME))))
+def test_no_byte_can_be_lost_unnoticed(kept):
+    with pytest.raises(AudioError, match=r"a.adae (is cut short|is not a file that)"):
+        from_bytes(to_bytes(SOME)[:kept], "a.adae")
+
+
+@given(st.binary(max_size=200))
+def test_other_bytes_are_refused_in_words(data):
+    for begin in (b"", b"ADAE\x01"):
+        with pytest.raises(AudioError):
+            from_bytes(begin + data, "a.adae")
+
+
+def test_a_file_holds_what_was_put_in():
+    assert from_bytes(to_bytes(SOME), "") == SOME
+
+
+@pytest.mark.parametrize(
+    ("rate", "frames"), [(RATE, 1), (RATE, 20000), (44100, 60001), (8000, 9999)]
+)
+def test_length_and_rate_come_back_to_the_sample(tmp_path, plain_model, rate, frames):
+    write(tmp_path / "a.wav", machine(4.0)[None, :frames], rate)
+    content, _ = compress(tmp_path / "a.wav", plain_model)
+    sound = np.concatenate(list(decompress(content, plain_model)), axis=1)
+    assert sound.shape == (1, frames) and content.sample_rate == rate
+    assert np.isfinite(sound).all()
+
+
+def test_level_and_hum_come_back(tmp_path, plain_model):
+    sound = machine(6.0, seed=99)
+    write(tmp_path / "a.wav", sound[None])
+    content, _ = compress(tmp_path / "a.wav", plain_model)
+    back = np.concatenate(list(decompress(content, plain_model)), axis=1)[0]
+    assert 20 * np.log10(back.std() / sound.std()) == pytest.approx(0, abs=2.5)
+    spectrum = np.abs(np.fft.rfft(back * np.hanning(len(back))))
+    hz = np.argmax(spectrum) * RATE / len(back)
+    assert hz == pytest.approx(120, abs=25)  # a bin of the model's spectrum is 31 Hz wide
+
+
+def test_finer_costs_more(tmp_path, plain_model):
+    write(tmp_path / "a.wav", machine(8.0, seed=5)[None])
+    sizes = [
+        len(compress(tmp_path / "a.wav", plain_model, fineness=f)[0].payload) for f in (2, 0.5, 0.1)
+    ]
+    assert sizes == sorted(sizes) and sizes[0] < 0.7 * sizes[2]
+
+
+def test_another_model_is_refused(tmp_path, plain_model, variational_model):
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    content, _ = compress(tmp_path / "a.wav", plain_model)
+    with pytest.raises(CheckpointError, match="give that model"):
+        list(decompress(content, variational_model))
+
+
+def test_folders_there_and_back(tmp_path, plain_model):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    write(tmp_path / "in" / "a.wav", machine(1.5)[None], 22050)
+    write(tmp_path / "in" / "deep" / "b.flac", machine(1.0, seed=1)[None])
+    (tmp_path / "in" / "broken.wav").write_text("no sound")
+    there = run(
+        "compress",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "small",
+        "--model",
+        plain_model.name,
+        "--json",
+        "--measure",
+        "-q",
+    )
+    assert there.exit_code == 1 and "broken.wav cannot be read" in there.output
+    rows = json.loads(there.stdout)
+    assert [row["file"][-6:] for row in rows] == ["/a.wav", "b.flac"]
+    for row in rows:
+        assert row["bits_per_second"] == pytest.approx(8 * row["bytes"] / row["seconds"])
+        assert row["bits_per_second"] < 1500 and 0 < row["lsd_db"] < 30
+    (tmp_path / "small" / "cut.adae").write_bytes((tmp_path / "small" / "a.adae").read_bytes()[:-3])
+    back = run("decompress", tmp_path / "small", "-o", tmp_path / "large")
+    assert back.exit_code == 1 and "cut.adae is cut short or was altered" in back.output
+    for name, rate, frames in (("a.wav", 22050, 24000), ("deep/b.wav", RATE, 16000)):
+        sound, reader = read(tmp_path / "large" / name)
+        assert sound.shape == (1, frames) and reader.info.sample_rate == rate
+    assert sorted(p.name for p in (tmp_path / "large").iterdir()) == ["a.wav", "deep"]
+
+
+def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    soundfile.write(tmp_path / "a.flac", machine(1.0), RATE)
+    collide = run("compress", tmp_path / "a.wav", tmp_path / "a.flac", "--model", plain_model.name)
+    assert collide.exit_code == 1 and "would both become" in collide.output
+    once = run("compress", tmp_path / "a.wav", "--model", plain_model.name)
+    assert once.exit_code == 0 and "bit/s" in once.output
+    again = run("compress", tmp_path / "a.wav", "--model", plain_model.name)
+    assert again.exit_code == 1 and "--overwrite" in again.output
+    onto_itself = run("decompress", tmp_path / "a.adae")
+    assert onto_itself.exit_code == 1 and "a.wav is there already" in onto_itself.output
+    assert run("decompress", tmp_path / "a.adae", "-o", tmp_path / "b.wav").exit_code == 0
+    for wrong in ("missing.adae", "a.wav"):
+        made = run("decompress", tmp_path / wrong, "-o", tmp_path / "c.wav")
+        assert made.exit_code == 1 and wrong in made.output
+        assert "Traceback" not in made.output
