@@ -13,8 +13,9 @@ from audiodae.adae_file import Compressed
 from audiodae.audio import Reader
 from audiodae.compress import decompress
 from audiodae.latents import Trained
-from audiodae.metrics import log_spectral_distance_db, pesq_wb, stoi
+from audiodae.metrics import pesq_wb, stoi
 from audiodae.resample import resample
+from audiodae.spectral import log_spectral_distance_db
 
 _MOST_SECONDS = 120  # of a recording that are compared
 _BLOCK = 1 << 16
