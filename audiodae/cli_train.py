@@ -10,15 +10,18 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option(
-    "--speech", type=_FOLDER, multiple=True, required=True, help="Folder of clean speech."
-)
+@click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech.")
 @click.option("--noise", type=_FOLDER, multiple=True, help="Folder of noise; synthetic without it.")
 @click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses.")
 @click.option(
     "--recipe",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TOML file with the model, the mix, the loss and the stages.",
+)
+@click.option(
+    "--family",
+    metavar="NAME",
+    help="Recipe of an autoencoder family: vanilla, denoising, convolutional or variational.",
 )
 @click.option(
     "--run",
@@ -42,6 +45,7 @@ def train(
     noise: tuple[Path, ...],
     rir: tuple[Path, ...],
     recipe: Path | None,
+    family: str | None,
     run: Path,
     cache: Path | None,
     init: str | None,
@@ -49,14 +53,18 @@ def train(
     steps: int | None,
     check: bool,
 ) -> None:
-    """Train a denoiser on two folders of your own: speech and noise.
+    """Train a denoiser on two folders of your own: speech and noise. Or another autoencoder.
 
     Examples are mixed on the fly, so the folders need no preparation. Start it again with the same --run
     and it goes on where it stopped. Several processes or GPUs: `torchrun --nproc-per-node 2 -m audiodae
     train ...`.
     """
-    from audiodae.training import check_folders, train_folders
+    from audiodae.training import check_folders, family_recipe, train_folders
 
+    if family and recipe:
+        raise click.UsageError("--family is a recipe of its own: give it or --recipe, not both.")
+    if family:
+        recipe = family_recipe(family)
     if check:
         check_folders(speech, noise, rir, recipe, run, cache)
     else:

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from audiodae import corrupt
 from audiodae.corpus import INT16_SCALE, Corpus
+from audiodae.errors import AudiodaeError
 from audiodae.levels import active_level, db_to_gain, noise_gain_for_snr, rms
 
 _SPEED_MARGIN = 192  # samples at each end that take the wrap-around of a speed change
@@ -58,11 +59,14 @@ class Mixture:
 
 
 class Mixer:
-    """Draws batches. `noise` or `rooms` may be None: noise is then synthetic, speech stays dry."""
+    """Draws batches. `noise` or `rooms` may be None: noise is then synthetic, speech stays dry.
+
+    `speech` may be None where `noise_only` is 1, as for an autoencoder of noises.
+    """
 
     def __init__(
         self,
-        speech: Corpus,
+        speech: Corpus | None,
         noise: Corpus | None,
         rooms: Corpus | None,
         config: MixConfig,
@@ -71,10 +75,16 @@ class Mixer:
         device: torch.device | str = "cpu",
     ) -> None:
         self.config = config
-        self.sample_rate = speech.sample_rate
+        heard = speech or noise
+        if heard is None or (speech is None and config.noise_only < 1.0):
+            raise AudiodaeError(
+                "There is no speech to mix: give a folder of speech, or set mix.noise_only to 1 and give "
+                "a folder of noise."
+            )
+        self.sample_rate = heard.sample_rate
         self.seed = seed
         self.device = torch.device(device)
-        self._speech = _Draw(speech, by_group=True, weights={})
+        self._speech = _Draw(speech, by_group=True, weights={}) if speech else None
         weights = config.category_weights
         self._noise = _Draw(noise, by_group=False, weights=weights) if noise else None
         self._rooms = _Draw(rooms, by_group=True, weights={}) if rooms else None
@@ -84,18 +94,27 @@ class Mixer:
         numbers = np.random.default_rng((self.seed, step, rank))
         rng = torch.Generator(self.device).manual_seed(int(numbers.integers(2**62)))
         samples = round(seconds * self.sample_rate)
-        clean = self._voices(size, samples, numbers, rng)
+        if self._speech is None or self.config.noise_only >= 1.0:
+            clean = torch.zeros(size, samples, device=self.device)
+        else:
+            clean = self._voices(self._speech, size, samples, numbers, rng)
         noise = self._noises(size, samples, clean, numbers, rng)
         return self._mixed(clean, noise, rng)
 
     def _voices(
-        self, size: int, samples: int, numbers: np.random.Generator, rng: Generator
+        self,
+        speech: _Draw,
+        size: int,
+        samples: int,
+        numbers: np.random.Generator,
+        rng: Generator,
     ) -> Tensor:
         c = self.config
-        clean = self._crops(self._speech, size, samples, numbers, active=True)
-        gain = corrupt.equalise_gain(size, samples, self.sample_rate, c.equalise_db, rng)
-        chosen = corrupt.chance(size, c.equalise_speech, rng)[:, None]
-        clean = torch.where(chosen, corrupt.filtered(clean, gain), clean)
+        clean = self._crops(speech, size, samples, numbers, active=True)
+        if c.equalise_speech:
+            gain = corrupt.equalise_gain(size, samples, self.sample_rate, c.equalise_db, rng)
+            chosen = corrupt.chance(size, c.equalise_speech, rng)[:, None]
+            clean = torch.where(chosen, corrupt.filtered(clean, gain), clean)
         inside = corrupt.chance(size, c.room, rng)
         rows = int(inside.sum())
         if self._rooms is not None and rows:
@@ -110,8 +129,10 @@ class Mixer:
         self, size: int, samples: int, clean: Tensor, numbers: np.random.Generator, rng: Generator
     ) -> Tensor:
         c, rate = self.config, self.sample_rate
-        synthetic = self._synthetic(size, samples, rng)
+        made = c.synthetic_noise > 0 or self._noise is None
+        synthetic = self._synthetic(size, samples, rng) if made else None
         if self._noise is None:
+            assert synthetic is not None
             noise = synthetic
         else:
             noise = _levelled(self._crops(self._noise, size, samples, numbers))
@@ -121,20 +142,24 @@ class Mixer:
                 second = _levelled(self._crops(self._noise, rows, samples, numbers))
                 level = db_to_gain(corrupt.uniform(rows, -15.0, 0.0, rng))[:, None]
                 noise[joined] += second * level
-            noise = torch.where(
-                corrupt.chance(size, c.synthetic_noise, rng)[:, None],
-                synthetic + noise * corrupt.chance(size, 0.3, rng)[:, None],
-                noise,
-            )
+            if synthetic is not None:
+                noise = torch.where(
+                    corrupt.chance(size, c.synthetic_noise, rng)[:, None],
+                    synthetic + noise * corrupt.chance(size, 0.3, rng)[:, None],
+                    noise,
+                )
         crowded = corrupt.chance(size, c.babble, rng)
         rows = int(crowded.sum())
-        if rows:
+        if self._speech is not None and rows:
             voices = self._crops(self._speech, rows * _BABBLE_TALKERS, samples, numbers)
             crowd = _levelled(voices).view(rows, _BABBLE_TALKERS, samples).sum(dim=1)
             noise[crowded] = _levelled(crowd) + 0.3 * noise[crowded]
-        gain = corrupt.equalise_gain(size, samples, rate, c.equalise_db, rng)
-        chosen = corrupt.chance(size, c.equalise_noise, rng)[:, None]
-        noise = torch.where(chosen, corrupt.filtered(noise, gain), noise)
+        if c.equalise_noise:
+            gain = corrupt.equalise_gain(size, samples, rate, c.equalise_db, rng)
+            chosen = corrupt.chance(size, c.equalise_noise, rng)[:, None]
+            noise = torch.where(chosen, corrupt.filtered(noise, gain), noise)
+        if not c.swell:
+            return noise
         swelling = corrupt.chance(size, c.swell, rng)[:, None]
         return torch.where(swelling, noise * corrupt.slow_swell(size, samples, rate, rng), noise)
 
@@ -186,6 +211,10 @@ class Mixer:
         for _ in range(size):
             if from_start:
                 rows.append(torch.from_numpy(draw.crop(numbers, samples, from_start=True)))
+                continue
+            if self.config.speed == (1.0, 1.0):
+                crop = draw.crop(numbers, samples, active=active)
+                rows.append(torch.from_numpy(crop))
                 continue
             speed = float(numbers.uniform(*self.config.speed))
             length = round((samples + 2 * _SPEED_MARGIN) * speed / _FFT_GRAIN) * _FFT_GRAIN

@@ -6,10 +6,14 @@ import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from audiodae.config import from_plain
+from audiodae.autoencoder import AutoencoderConfig
+from audiodae.config import from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig
-from audiodae.errors import RecipeError
+from audiodae.elbo import ElboConfig
+from audiodae.errors import AudiodaeError, RecipeError
+from audiodae.families import family
 from audiodae.losses import LossConfig
 from audiodae.mixer import MixConfig
 
@@ -41,6 +45,8 @@ class Stage:
 class Recipe:
     """Model, mix, loss, stages and optimiser. Short crops and small batches first learn fastest.
 
+    A denoiser is `[model]` and `[loss]`. An autoencoder is `[autoencoder]` and `[elbo]`; with `family`
+    `[autoencoder]` need only say what is different from that family.
     `description` and `licence` are written into the JSON of the weights for whoever gets them.
     """
 
@@ -50,6 +56,9 @@ class Recipe:
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    family: str = ""
+    autoencoder: AutoencoderConfig | None = None
+    elbo: ElboConfig = field(default_factory=ElboConfig)
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip_norm: float = 3.0
@@ -64,6 +73,10 @@ class Recipe:
             raise ValueError(f"optimizer is {self.optimizer!r}: choose 'adamw' or 'soap'.")
         if not self.stages:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
+
+    @property
+    def sample_rate(self) -> int:
+        return (self.autoencoder or self.model).sample_rate
 
     @property
     def steps(self) -> int:
@@ -84,8 +97,21 @@ def read_recipe(path: Path | None) -> Recipe:
         return Recipe()
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        return from_plain(Recipe, data)
+        return from_plain(Recipe, _with_family(data))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # TOML errors are ValueErrors too
+    except (ValueError, AudiodaeError) as error:  # TOML errors are ValueErrors too
         raise RecipeError(f"{path}: {error}") from error
+
+
+def _with_family(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's data with the family's config under what it changes of it."""
+    autoencoder, name = data.get("autoencoder", {}), data.get("family")
+    if isinstance(name, str) and name and isinstance(autoencoder, dict):
+        data = {**data, "autoencoder": {**to_plain(family(name)), **autoencoder}}
+    if "autoencoder" in data and ("model" in data or "loss" in data):
+        raise ValueError(
+            "[autoencoder] stands beside [model] or [loss], which are a denoiser's: a recipe trains one "
+            "net, so leave the others out."
+        )
+    return data

@@ -20,11 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from audiodae.checkpoint import save_checkpoint
+from audiodae.checkpoint import Net, save_checkpoint
 from audiodae.config import to_plain
-from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError
-from audiodae.losses import DenoisingLoss, si_sdr_db
+from audiodae.lessons import Figures, lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe
 
@@ -34,7 +33,7 @@ _PATIENCE = 20  # steps in a row without a finite loss before giving up
 
 
 class Trainer:
-    """Trains a denoiser by a recipe inside a run folder, from where an earlier run left off.
+    """Trains a net by a recipe inside a run folder, from where an earlier run left off.
 
     The folder gets `recipe.json`, `state.pt` (all that resuming needs), `model.safetensors` with its JSON
     (the averaged weights, usable at once) and `curve.jsonl` (one line a validation).
@@ -48,16 +47,17 @@ class Trainer:
         run: Path,
         *,
         device: torch.device,
-        start_from: DenoiserNet | None = None,
+        start_from: Net | None = None,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self.recipe, self.training, self.validation = recipe, training, validation
         self.run, self.device, self.say = run, device, say
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.lesson = lesson_of(recipe, device)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
-            self.net = DenoiserNet(recipe.model).to(device)
+            self.net = self.lesson.build().to(device)
         if start_from is not None:
             self.net.load_state_dict(start_from.state_dict())
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -72,7 +72,6 @@ class Trainer:
         last = recipe.steps
         if stop_after_steps is not None:
             last = min(last, self.step + stop_after_steps)
-        loss_of, loss_stage = None, -1
         began = said = saved = time.monotonic()
         audio_before, step_before = self.audio_seconds, self.step
         recent, failures = math.nan, 0
@@ -81,12 +80,9 @@ class Trainer:
         while self.step < last:
             index, within = recipe.stage_at(self.step)
             stage = recipe.stages[index]
-            if loss_of is None or index != loss_stage:
-                loss_of = DenoisingLoss(recipe.loss, self.net.stft, self.device, stage.pesq)
-                loss_stage = index
             for group in self.optimizer.param_groups:
                 group["lr"] = stage.rate_at(within)
-            loss = self._one_step(next(mixtures), loss_of)
+            loss = self._one_step(next(mixtures))
             self.step += 1
             self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
             if math.isfinite(loss):
@@ -130,12 +126,12 @@ class Trainer:
                     coming = ahead.submit(mix, step)
                 yield ready
 
-    def _one_step(self, mixture: Mixture, loss_of: DenoisingLoss) -> float:
-        half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    def _one_step(self, mixture: Mixture) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            estimate = self.net(mixture.noisy)
-        loss, _ = loss_of(estimate.float(), mixture.clean, mixture.noisy)
+        # By the step, not from a running stream: a resumed training draws what an unbroken one draws.
+        seed = ((self.recipe.seed * self.world + self.rank) << 32) + self.step
+        draws = torch.Generator(self.device).manual_seed(seed)
+        loss = self.lesson.loss(self.net, mixture, self.step, draws)
         loss.backward()  # type: ignore[no-untyped-call]
         self._average_gradients()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
@@ -162,26 +158,15 @@ class Trainer:
         torch._foreach_lerp_([average[k] for k in floats], [current[k] for k in floats], 1 - decay)
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean loss and SI-SDR on fixed mixtures of held-out talkers and noises, before and after."""
-        loss_of = DenoisingLoss(self.recipe.loss, self.net.stft, self.device)
-        losses, before, after = [], [], []
-        for i in range(self.recipe.validation_batches):
-            mixture = self.validation.batch(i, 8, _VALIDATION_SECONDS)
-            estimate = self.ema(mixture.noisy)
-            losses.append(float(loss_of(estimate, mixture.clean, mixture.noisy)[0]))
-            spoken = mixture.clean.abs().amax(dim=-1) > 1e-4
-            before.append(si_sdr_db(mixture.noisy[spoken], mixture.clean[spoken]).clamp(-30, 40))
-            after.append(si_sdr_db(estimate[spoken], mixture.clean[spoken]).clamp(-30, 40))
-        return {
-            "loss": sum(losses) / len(losses),
-            "si_sdr_noisy_db": float(torch.cat(before).mean()),
-            "si_sdr_db": float(torch.cat(after).mean()),
-        }
+    def validate(self) -> Figures:
+        """What the lesson says of the averaged weights on fixed mixtures of held-out talkers and noises."""
+        count = self.recipe.validation_batches
+        mixtures = (self.validation.batch(i, 8, _VALIDATION_SECONDS) for i in range(count))
+        return self.lesson.figures(self.ema, mixtures)
 
     def save(self, training_loss: float) -> None:
         """Validate, and write the state to resume from and the averaged weights to use."""
-        figures: dict[str, float] = {
+        figures: Figures = {
             "step": self.step,
             "audio_hours": round(self.audio_seconds / 3600, 3),
         }
@@ -203,7 +188,9 @@ class Trainer:
         unfinished = self.run / "state.pt.tmp"
         torch.save(state, unfinished)
         os.replace(unfinished, self.run / "state.pt")
-        self.say("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        self.say(
+            "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
+        )
 
     def _resume(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,11 @@ import torch
 import torch.distributed as dist
 
 from audiodae.audio import Writer
-from audiodae.checkpoint import load_denoiser
+from audiodae.checkpoint import Net, load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import Corpus, read_corpus
-from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError
+from audiodae.families import family
+from audiodae.lessons import lesson_of
 from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.trainer import Trainer
@@ -41,8 +42,12 @@ def train_folders(
     """
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
-    start_from = load_denoiser(init, chosen) if init else None
-    if start_from is not None:
+    start_from: Net | None = None
+    if init and recipe.autoencoder is not None:
+        start_from = load_autoencoder(init, chosen)
+        recipe = replace(recipe, autoencoder=start_from.config)
+    elif init:
+        start_from = load_denoiser(init, chosen)
         recipe = replace(recipe, model=start_from.config)
     _join_processes(chosen)
     try:
@@ -76,13 +81,14 @@ def check_folders(
         )
         for failure in corpus.failures:
             print(f"        left out: {failure}")
-    parameters = sum(p.numel() for p in DenoiserNet(recipe.model).parameters())
+    net = lesson_of(recipe, torch.device("cpu")).build()
+    parameters = sum(p.numel() for p in net.parameters())
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
-    print(f"model   {parameters:,} parameters at {recipe.model.sample_rate} Hz")
+    print(f"model   {parameters:,} parameters at {recipe.sample_rate} Hz")
     print(f"recipe  {recipe.steps:,} steps, {hours:.1f} h of mixtures a process")
-    speech_corpus = corpora["speech"]
-    assert speech_corpus is not None
-    mixer = Mixer(speech_corpus, corpora["noise"], corpora["rooms"], recipe.mix, seed=recipe.seed)
+    mixer = Mixer(
+        corpora["speech"], corpora["noise"], corpora["rooms"], recipe.mix, seed=recipe.seed
+    )
     mixture = mixer.batch(0, _EXAMPLES, _EXAMPLE_SECONDS)
     folder = run / "examples"
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,6 +98,15 @@ def check_folders(
             with Writer(target, mixer.sample_rate, 1, "WAV", "PCM_16") as writer:
                 writer.write(waveform[None])
     print(f"wrote {_EXAMPLES} mixtures with their clean speech to {folder}")
+
+
+def family_recipe(name: str) -> Path:
+    """The recipe behind a family's shipped weights. Raises `AudiodaeError` for an unknown family."""
+    family(name)
+    path = pretrained_folder() / f"{name}-16k.toml"
+    if not path.is_file():
+        raise AudiodaeError(f"The recipe {path} is not installed: give one of your own (--recipe).")
+    return path
 
 
 def torch_device(name: str) -> torch.device:
@@ -128,9 +143,11 @@ def _corpora(
     recipe: Recipe,
     cache: Path,
 ) -> dict[str, Corpus | None]:
-    rate = recipe.model.sample_rate
+    rate = recipe.sample_rate
+    if not speech and recipe.mix.noise_only < 1.0:
+        raise AudiodaeError("This recipe is about speech: give a folder of it with --speech.")
     return {
-        "speech": read_corpus(speech, rate, cache),
+        "speech": read_corpus(speech, rate, cache) if speech else None,
         "noise": read_corpus(noise, rate, cache) if noise else None,
         "rooms": read_corpus(rir, rate, cache) if rir else None,
     }
@@ -152,10 +169,10 @@ def _mixers(
         parts[0][name], parts[1][name] = split
     mixers = []
     for part, seed in zip(parts, (recipe.seed, _VALIDATION_SEED), strict=True):
-        corpus = part["speech"]
-        assert corpus is not None
         mixers.append(
-            Mixer(corpus, part["noise"], part["rooms"], recipe.mix, seed=seed, device=device)
+            Mixer(
+                part["speech"], part["noise"], part["rooms"], recipe.mix, seed=seed, device=device
+            )
         )
     return mixers[0], mixers[1]
 

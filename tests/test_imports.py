@@ -23,8 +23,10 @@ ROWS = [
     {"checkpoint", "families", "stream"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
+    | {"elbo"}
     | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "spectral", "pairs", "scores"},
-    {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
+    {"lessons"}
+    | {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
     | {"gstreamer", "plugin"}
     | {"walk", "latents", "embed", "anomaly", "detector_file", "plot_anomaly"}
     | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},

@@ -1,0 +1,153 @@
+"""What a training teaches: which net, which loss on a mixture, which figures on held-out ones.
+
+The trainer asks a lesson and does not know denoisers from autoencoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from audiodae.autoencoder import SCALE_DB, Autoencoder, Code
+from audiodae.checkpoint import Net
+from audiodae.denoiser import DenoiserNet
+from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
+from audiodae.losses import DenoisingLoss, si_sdr_db
+from audiodae.mixer import Mixture
+from audiodae.recipe import Recipe
+from audiodae.stft import Stft
+
+Figures = dict[str, float | list[float]]
+_ACTIVE_VARIANCE = 0.01  # of a code's mean over the data: below it a unit says nothing
+
+
+class Lesson(Protocol):
+    """One kind of training."""
+
+    def build(self) -> Net:
+        """The untrained net."""
+
+    def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
+        """The scalar to minimise at a step; `generator` is for what the net draws."""
+
+    def figures(self, net: nn.Module, mixtures: Iterable[Mixture]) -> Figures:
+        """How good a net in evaluation mode is, `loss` first."""
+
+
+def lesson_of(recipe: Recipe, device: torch.device) -> Lesson:
+    """The lesson a recipe asks for."""
+    if recipe.autoencoder is not None:
+        return Autoencoding(recipe, device)
+    return Denoising(recipe, device)
+
+
+class Denoising:
+    """Noisy waveforms in, clean ones wanted."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        model = recipe.model
+        self._stft = Stft(model.sample_rate, model.n_fft, model.hop_length)
+        self._loss, self._stage = self._loss_with(0.0), -1
+
+    def build(self) -> DenoiserNet:
+        return DenoiserNet(self.recipe.model)
+
+    def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
+        stage, _ = self.recipe.stage_at(step)
+        if stage != self._stage:
+            self._loss, self._stage = self._loss_with(self.recipe.stages[stage].pesq), stage
+        with _half_precision(self.device):
+            estimate = net(mixture.noisy)
+        return self._loss(estimate.float(), mixture.clean, mixture.noisy)[0]
+
+    def figures(self, net: nn.Module, mixtures: Iterable[Mixture]) -> Figures:
+        """Mean loss, and SI-SDR before and after."""
+        loss_of = self._loss_with(0.0)
+        losses, before, after = [], [], []
+        for mixture in mixtures:
+            estimate = net(mixture.noisy)
+            losses.append(float(loss_of(estimate, mixture.clean, mixture.noisy)[0]))
+            spoken = mixture.clean.abs().amax(dim=-1) > 1e-4
+            before.append(si_sdr_db(mixture.noisy[spoken], mixture.clean[spoken]).clamp(-30, 40))
+            after.append(si_sdr_db(estimate[spoken], mixture.clean[spoken]).clamp(-30, 40))
+        return {
+            "loss": sum(losses) / len(losses),
+            "si_sdr_noisy_db": float(torch.cat(before).mean()),
+            "si_sdr_db": float(torch.cat(after).mean()),
+        }
+
+    def _loss_with(self, pesq: float) -> DenoisingLoss:
+        return DenoisingLoss(self.recipe.loss, self._stft, self.device, pesq)
+
+
+class Autoencoding:
+    """Patches in; the same patches, or where the net is a denoising one the clean ones, wanted."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        assert recipe.autoencoder is not None
+        self.config, self.elbo, self.device = recipe.autoencoder, recipe.elbo, device
+
+    def build(self) -> Autoencoder:
+        return Autoencoder(self.config)
+
+    def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
+        given, wanted = self._patches(net, mixture)
+        with _half_precision(self.device):
+            rebuilt, code = net(given, generator)
+        whole = Code(code.mean.float(), None if code.logvar is None else code.logvar.float())
+        return elbo_loss(rebuilt.float(), wanted, whole, self.elbo, step)[0]
+
+    def figures(self, net: nn.Module, mixtures: Iterable[Mixture]) -> Figures:
+        """Loss with the whole beta, RMS error in dB, share of the variance explained; costs of the code."""
+        given, wanted, rebuilt, codes = [], [], [], []
+        for mixture in mixtures:
+            pair = self._patches(net, mixture)
+            answer, code = net(pair[0])
+            given.append(pair[0])
+            wanted.append(pair[1])
+            rebuilt.append(answer)
+            codes.append(code)
+        target, answer = torch.cat(wanted), torch.cat(rebuilt)
+        whole = _joined(codes)
+        paid = ElboConfig(self.elbo.beta, 0, 0.0)
+        error = (answer - target).square().mean()
+        spread = (target - target.mean(dim=0)).square().mean()
+        figures: Figures = {
+            "loss": float(elbo_loss(answer, target, whole, paid, 0)[0]),
+            "error_db": SCALE_DB * float(error.sqrt()),
+            "explained": 1.0 - float(error / spread),
+        }
+        if self.config.denoising:
+            before = (torch.cat(given) - target).square().mean()
+            figures["error_of_the_input_db"] = SCALE_DB * float(before.sqrt())
+        if whole.logvar is not None:
+            kl = kl_per_unit(whole)
+            figures["kl_nats"] = float(kl.sum())
+            figures["active_units"] = float((whole.mean.var(dim=0) > _ACTIVE_VARIANCE).sum())
+            figures["kl_nats_per_unit"] = [round(float(value), 4) for value in kl]
+        return figures
+
+    def _patches(self, net: nn.Module, mixture: Mixture) -> tuple[Tensor, Tensor]:
+        """What the net gets and what it should say, both `(n, frames, mels)`; whole patches only."""
+        assert isinstance(net, Autoencoder)
+        size = net.config.patch_samples
+        whole = max(1, mixture.noisy.shape[-1] // size) * size
+        with torch.no_grad():
+            given = net.patches(mixture.noisy[:, :whole]).flatten(0, 1)
+            if not self.config.denoising:
+                return given, given
+            return given, net.patches(mixture.clean[:, :whole]).flatten(0, 1)
+
+
+def _joined(codes: list[Code]) -> Code:
+    logvars = [code.logvar for code in codes if code.logvar is not None]
+    return Code(torch.cat([code.mean for code in codes]), torch.cat(logvars) if logvars else None)
+
+
+def _half_precision(device: torch.device) -> torch.autocast:
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)

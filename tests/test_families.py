@@ -1,0 +1,207 @@
+"""The four families learn: loss, codes, recipes and the one trainer that serves them all."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_mixer import write_folder
+
+from audiodae.autoencoder import Code
+from audiodae.checkpoint import load_autoencoder
+from audiodae.cli import main
+from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
+from audiodae.errors import AudiodaeError, RecipeError
+from audiodae.families import FAMILIES, family
+from audiodae.recipe import read_recipe
+from audiodae.training import check_folders, family_recipe, train_folders
+
+RECIPE = """
+family = "{family}"
+held_out = 0.3
+validation_batches = 1
+[autoencoder]
+hidden = [32, 24]
+channels = [8, 8]
+latent = 6
+mels = 32
+patch_frames = 8
+[mix]
+{mix}
+[elbo]
+beta = 0.02
+warmup_steps = 10
+[[stages]]
+steps = 40
+batch_size = 4
+crop_seconds = 1.1
+warmup_steps = 5
+learning_rate = 1e-2
+"""
+NOISE_ONLY = "noise_only = 1.0\nbabble = 0.0"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("families")
+    write_folder(root, "speech", 6, 2.0)
+    write_folder(root, "noise", 6, 2.0)
+    for name in FAMILIES:
+        mix = NOISE_ONLY if name == "variational" else ""
+        (root / f"{name}.toml").write_text(RECIPE.format(family=name, mix=mix))
+    return root
+
+
+def train(root: Path, name: str, run: str, **options: object) -> list[dict]:
+    speech = [] if name == "variational" else [root / "speech"]
+    recipe = root / f"{name}.toml"
+    train_folders(
+        speech, [root / "noise"], [], recipe, root / run, root / "cache", "cpu", **options
+    )
+    return [json.loads(line) for line in (root / run / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_learns_with_the_one_trainer(root: Path, name: str) -> None:
+    train(root, name, f"learns-{name}", stop_after_steps=1)
+    curve = train(root, name, f"learns-{name}")
+    first, last = curve[0], curve[-1]
+    assert last["step"] == 40
+    assert last["error_db"] < 0.9 * first["error_db"]
+    assert last["explained"] > first["explained"]
+    assert ("error_of_the_input_db" in last) == (name == "denoising")
+    assert ("kl_nats_per_unit" in last) == (name == "variational")
+    if name == "variational":
+        assert len(last["kl_nats_per_unit"]) == 6 and 0 <= last["active_units"] <= 6
+        assert sum(last["kl_nats_per_unit"]) == pytest.approx(last["kl_nats"], abs=0.01)
+    net = load_autoencoder(root / f"learns-{name}")
+    assert net.config == family(
+        name, hidden=(32, 24), channels=(8, 8), latent=6, mels=32, patch_frames=8
+    )
+
+
+def test_a_resumed_variational_training_is_bit_for_bit_the_uninterrupted_one(root: Path) -> None:
+    train(root, "variational", "whole", stop_after_steps=7)
+    train(root, "variational", "parts", stop_after_steps=3)
+    train(root, "variational", "parts", stop_after_steps=4)
+    whole, parts = (
+        torch.load(root / run / "state.pt", weights_only=True)["net"] for run in ("whole", "parts")
+    )
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_weights_of_another_training_are_where_a_family_starts(root: Path) -> None:
+    train(root, "vanilla", "first", stop_after_steps=2)
+    start = load_autoencoder(root / "first").state_dict()
+    train(root, "vanilla", "second", init=str(root / "first"), stop_after_steps=1)
+    after = load_autoencoder(root / "second").state_dict()
+    key = "encoder.1.linear.weight"
+    assert 0 < float((start[key] - after[key]).abs().max()) < 0.03
+
+
+@settings(max_examples=30, deadline=None)
+@given(mean=st.floats(-3, 3), logvar=st.floats(-4, 3))
+def test_the_divergence_is_the_one_torch_computes(mean: float, logvar: float) -> None:
+    code = Code(torch.full((4, 2), mean), torch.full((4, 2), logvar))
+    given = torch.distributions.Normal(mean, math.exp(0.5 * logvar))
+    wanted = torch.distributions.kl_divergence(given, torch.distributions.Normal(0.0, 1.0))
+    assert kl_per_unit(code).tolist() == pytest.approx([float(wanted)] * 2, rel=1e-4, abs=1e-5)
+
+
+def test_sums_are_over_features_and_means_over_the_batch() -> None:
+    wanted, rebuilt = torch.zeros(3, 4, 5), torch.ones(3, 4, 5)
+    code = Code(torch.full((3, 2), 2.0), torch.zeros(3, 2))  # costs 2 nats a unit
+    config = ElboConfig(beta=0.5, warmup_steps=0)
+    loss, terms = elbo_loss(rebuilt, wanted, code, config, 0)
+    assert float(terms["reconstruction"]) * 20 == pytest.approx(0.5 * 20)
+    assert float(terms["kl"]) * 20 == pytest.approx(0.5 * 2 * 2.0)
+    assert float(loss) == pytest.approx(float(terms["reconstruction"] + terms["kl"]))
+    twice = Code(code.mean.repeat(2, 1), torch.zeros(6, 2))
+    again, _ = elbo_loss(rebuilt.repeat(2, 1, 1), wanted.repeat(2, 1, 1), twice, config, 0)
+    assert float(again) == pytest.approx(float(loss))
+
+
+def test_a_plain_code_costs_nothing() -> None:
+    patches = torch.randn(3, 4, 5)
+    loss, terms = elbo_loss(patches, patches, Code(torch.ones(3, 2), None), ElboConfig(), 10_000)
+    assert float(loss) == 0.0 and "kl" not in terms
+
+
+def test_bits_that_are_free_are_not_pressed_further() -> None:
+    logvar = torch.zeros(3, 2, requires_grad=True)
+    mean = torch.tensor([[0.1, 2.0]]).repeat(3, 1).requires_grad_()
+    patches = torch.zeros(3, 4, 5)
+    config = ElboConfig(warmup_steps=0, free_bits=1.0)  # 0.69 nats; the units cost 0.005 and 2
+    _, terms = elbo_loss(patches, patches, Code(mean, logvar), config, 0)
+    assert float(terms["kl"].detach()) * 20 == pytest.approx(math.log(2) + 2.0, rel=1e-4)
+    terms["kl"].backward()
+    assert mean.grad is not None
+    assert float(mean.grad[:, 0].abs().sum()) == 0.0 and float(mean.grad[:, 1].abs().sum()) > 0.0
+
+
+def test_beta_rises_in_a_straight_line_and_stays() -> None:
+    config = ElboConfig(beta=0.8, warmup_steps=100)
+    assert config.beta_at(0) == 0.0
+    assert config.beta_at(50) == pytest.approx(0.4)
+    assert config.beta_at(100) == config.beta_at(10**6) == 0.8
+    assert ElboConfig(beta=0.8, warmup_steps=0).beta_at(0) == 0.8
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_recipe_of_every_family_is_shipped(name: str) -> None:
+    recipe = read_recipe(family_recipe(name))
+    assert recipe.family == name and recipe.licence
+    assert recipe.autoencoder == FAMILIES[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('family = "variatonal"', "did you mean 'variational'"),
+        ('family = "vanilla"\n[autoencoder]\nlatnet = 3', r"autoencoder\.latnet.*'latent'"),
+        ('family = "vanilla"\n[model]\nblocks = 1', "a denoiser's"),
+        ("[autoencoder]\nkernel = 4", "odd"),
+        ("[elbo]\nbeta = -1.0", "zero or more"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(RecipeError, match=words):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_a_recipe_about_speech_asks_for_speech(root: Path) -> None:
+    with pytest.raises(AudiodaeError, match="give a folder of it with --speech"):
+        train_folders(
+            [], [root / "noise"], [], root / "vanilla.toml", root / "x", root / "cache", "cpu"
+        )
+
+
+def test_a_family_of_noises_is_checked_without_speech(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = root / "variational.toml"
+    check_folders([], [root / "noise"], [], recipe, root / "dry", root / "cache")
+    assert "parameters at 16000 Hz" in capsys.readouterr().out
+    assert len(list((root / "dry" / "examples").glob("*-noisy.wav"))) == 10
+
+
+def test_the_command_trains_a_family_by_its_name(root: Path) -> None:
+    run = root / "by-name"
+    arguments = ["train", "--noise", str(root / "noise"), "--run", str(run), "--device", "cpu"]
+    extra = ["--cache", str(root / "cache"), "--check"]
+    result = CliRunner().invoke(main, [*arguments, "--family", "variational", *extra])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(main, [*arguments, "--family", "variatonal", *extra])
+    assert result.exit_code != 0 and "did you mean 'variational'" in result.output
+    both = ["--family", "vanilla", "--recipe", str(root / "vanilla.toml")]
+    result = CliRunner().invoke(main, [*arguments, *both])
+    assert result.exit_code == 2 and "not both" in result.output
