@@ -59,7 +59,7 @@ class Trainer:
             torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
             self.net = self.lesson.build().to(device)
         if start_from is not None:
-            self.net.load_state_dict(start_from.state_dict())
+            _take_over(self.net, start_from)
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = _optimizer(recipe, self.net)
         self.step = 0
@@ -214,6 +214,22 @@ class Trainer:
         self.step, self.audio_seconds = state["step"], state["audio_seconds"]
         if self.rank == 0:
             self.say(f"resumed {self.run} at step {self.step}")
+
+
+@torch.no_grad()
+def _take_over(net: nn.Module, trained: nn.Module) -> None:
+    """Copy tensors of the same name; where sizes differ, the corner that both have.
+
+    Bands lie from low to high, so a net with more of them above hears what the smaller one heard below.
+    """
+    given = trained.state_dict()
+    for name, tensor in net.state_dict().items():
+        source = given.get(name)
+        if source is not None and source.ndim == tensor.ndim:
+            corner = tuple(
+                slice(min(a, b)) for a, b in zip(tensor.shape, source.shape, strict=True)
+            )
+            tensor[corner] = source[corner]
 
 
 def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

@@ -38,17 +38,18 @@ def train_folders(
 ) -> None:
     """Train by a recipe on folders of audio, going on with what `run` holds.
 
-    With `init` the weights (and the model's shape) come from that checkpoint. Raises `AudiodaeError`.
+    With `init` the weights come from that checkpoint, and without a recipe the model's shape too; a recipe
+    with another shape (wider, deeper, more bands) takes over what fits. Raises `AudiodaeError`.
     """
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
     start_from: Net | None = None
     if init and recipe.autoencoder is not None:
         start_from = load_autoencoder(init, chosen)
-        recipe = replace(recipe, autoencoder=start_from.config)
     elif init:
-        start_from = load_denoiser(init, chosen)
-        recipe = replace(recipe, model=start_from.config)
+        start_from = net = load_denoiser(init, chosen)
+        if recipe_path is None:
+            recipe = replace(recipe, model=net.config)
     _join_processes(chosen)
     try:
         training, validation = _mixers(speech, noise, rir, recipe, cache or run / "cache", chosen)

@@ -34,6 +34,21 @@ def test_losing_speech_costs_more_than_leaving_as_much_noise(loss: DenoisingLoss
     assert float(cost[0]["magnitude"]) == pytest.approx(float(cost[1]["magnitude"]), rel=0.1)
 
 
+def test_noise_left_is_priced_in_pauses_only() -> None:
+    loss = DenoisingLoss(LossConfig(noise_left=1.0), Stft(16000, 512, 256), torch.device("cpu"))
+    clean = speechlike()
+    clean[:, 8000:] = 0.0
+    noise = 0.01 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
+    while_speaking, in_the_pause = noise.clone(), noise.clone()
+    while_speaking[:, 7000:], in_the_pause[:, :9000] = 0.0, 0.0
+    cost = [
+        float(loss(clean + x, clean, clean + noise)[1]["noise_left"])
+        for x in (while_speaking, in_the_pause, -clean)
+    ]
+    assert cost[1] > 20 * cost[0]
+    assert cost[2] < 1e-6  # lost speech is no noise
+
+
 def test_quiet_examples_count_as_much_as_loud_ones(loss: DenoisingLoss) -> None:
     clean, noisy = speechlike(), speechlike() + speechlike(1)
     loud = float(loss(noisy, clean, noisy)[0])

@@ -1,6 +1,7 @@
 """Learning, for real and small: the loss falls, a resumed training is the same training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from test_mixer import write_folder
 
 from audiodae.checkpoint import load_denoiser
 from audiodae.cli import main
+from audiodae.corpus import read_corpus
 from audiodae.errors import AudiodaeError, RecipeError
-from audiodae.recipe import read_recipe
+from audiodae.mixer import Mixer
+from audiodae.recipe import Recipe, Stage, read_recipe
+from audiodae.trainer import Trainer
 from audiodae.training import check_folders, train_folders
 
 RECIPE = """
@@ -86,6 +90,25 @@ def test_weights_of_another_training_are_where_it_starts(root: Path) -> None:
     key = "encoder.1.conv.weight"
     change = (start.state_dict()[key] - after[key]).abs().max()
     assert float(change) < 0.01
+
+
+def test_a_wider_net_with_more_bands_takes_over_what_the_narrow_one_knows(root: Path) -> None:
+    train(root, "narrow", stop_after_steps=3)
+    narrow = load_denoiser(root / "narrow")
+    wide = replace(
+        narrow.config,
+        channels=(8, 16),
+        bands=replace(narrow.config.bands, erb=narrow.config.bands.erb + 16),
+    )
+    recipe = Recipe(stages=(Stage(steps=1),), model=wide, validation_batches=1)
+    mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
+    net = Trainer(
+        recipe, mixer, mixer, root / "wide", device=torch.device("cpu"), start_from=narrow
+    ).net
+    given, taken = narrow.state_dict(), net.state_dict()
+    for name, tensor in given.items():
+        corner = tuple(slice(n) for n in tensor.shape)
+        assert torch.equal(taken[name][corner], tensor), name
 
 
 def test_the_dry_pass_counts_and_writes_ten_mixtures(
