@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from array_api_compat import is_torch_array
 
 from audiodae.arrays import Audio
-from audiodae.checkpoint import DEFAULT_MODEL, load_denoiser, model_for
-from audiodae.denoiser import DenoiserNet
-from audiodae.errors import AudiodaeError, AudioError
+from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for
+from audiodae.errors import AudioError
+from audiodae.net import Engine, Net
 from audiodae.resample import check_rate
 from audiodae.stream import Link, Streamer, clean_whole
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_CHANNELS = 64
 """More channels than this are taken for samples in the wrong place."""
@@ -25,7 +28,7 @@ class Denoiser:
     `name` says which model it is: a shipped name or the path it was loaded from.
     """
 
-    def __init__(self, net: DenoiserNet, name: str = "") -> None:
+    def __init__(self, net: Net, name: str = "") -> None:
         self.net = net
         self.name = name
 
@@ -34,8 +37,8 @@ class Denoiser:
         return self
 
     @property
-    def device(self) -> torch.device:
-        """Where the net is, and so where it computes."""
+    def device(self) -> Any:
+        """Where the net is, and so where it computes; as a text "cpu", "cuda:0"..."""
         return self.net.device
 
     @property
@@ -87,29 +90,30 @@ class ByRate(Denoiser):
     Where no rate is given it is the model for 16 kHz: `net`, `sample_rate`, `denoiser(audio)`.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: str | torch.device, engine: Engine) -> None:
         self.name = DEFAULT_MODEL
-        self._device = device
+        self._device, self._engine = device, engine
         self._loaded: dict[str, Denoiser] = {}
 
     def at(self, sample_rate: int | None) -> Denoiser:
         name = model_for(check_rate(16_000 if sample_rate is None else sample_rate))
         if name not in self._loaded:
-            self._loaded[name] = Denoiser(load_denoiser(name, self._device), name)
+            self._loaded[name] = Denoiser(load_net(name, self._device, self._engine), name)
         return self._loaded[name]
 
     @property
-    def net(self) -> DenoiserNet:  # type: ignore[override]
+    def net(self) -> Net:  # type: ignore[override]
         return self.at(None).net
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> Any:
         return self._device
 
 
 def load(
     name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str | torch.device = "cpu",
+    engine: Engine = "auto",
     *,
     sample_rate: int | None = None,
 ) -> Denoiser:
@@ -117,27 +121,26 @@ def load(
 
     Without a name the model is chosen by what it is to clean: the full-band one from 32 kHz on, the
     one for 16 kHz below; anew for every recording, or here and now for the `sample_rate` given.
-    `device` is anything torch knows, such as "cpu", "cuda" or "mps". Nothing is downloaded.
-    Raises `CheckpointError` for a missing or damaged model, `AudiodaeError` for a device that is
-    not there.
+
+    `engine` "onnx" runs it with ONNX Runtime on the CPU, without torch; the model needs an `.onnx`
+    file (the shipped ones have one, `audiodae export` makes one; its path can also be given alone).
+    "torch" runs it with PyTorch on any `device` torch knows, such as "cpu", "cuda" or "mps". "auto"
+    takes ONNX Runtime on the CPU when it and the file are there, else torch. Their outputs agree
+    within 1e-4.
+
+    Nothing is downloaded. Raises `CheckpointError` for a missing or damaged model, `AudiodaeError`
+    for a device or an engine that is not there.
     """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise AudiodaeError(
-            f"The device {str(device)!r} cannot be used ({reason}): 'cpu' always works."
-        ) from error
     name = os.fspath(name_or_path)
     if name != DEFAULT_MODEL:
-        return Denoiser(load_denoiser(name, device), name)
-    by_rate = ByRate(torch.device(device))
+        return Denoiser(load_net(name, device, engine), name)
+    by_rate = ByRate(device, engine)
     by_rate.at(sample_rate)  # a model that is missing or damaged is known at once
     return by_rate if sample_rate is None else by_rate.at(sample_rate)
 
 
 def _check_layout(audio: Any) -> None:
-    if not isinstance(audio, np.ndarray | torch.Tensor):
+    if not isinstance(audio, np.ndarray) and not is_torch_array(audio):
         raise AudioError(
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
             "pass numpy.asarray(audio, dtype='float32')."

@@ -1,21 +1,31 @@
-"""Numpy or torch in, the same kind out: where callers' arrays become float32 tensors and go back.
+"""Where arrays of two libraries meet: numpy (light, always there) and torch (GPUs, training).
 
-Everything inside audiodae is float32 tensors with time last. A caller keeps what they came with:
-the library (numpy or torch), the number of dimensions, the floating-point type, the device.
+The signal path is written once, in the array API's words (https://data-apis.org/array-api), for
+arrays of either library; what the two say differently stands here. Inside audiodae everything is
+float32 with time last. A caller keeps what they came with: the library, the number of dimensions,
+the floating-point type, the device.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+from array_api_compat import is_torch_array
 
 from audiodae.errors import AudioError
 
-Audio = TypeVar("Audio", npt.NDArray[np.floating], Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array: TypeAlias = Any
+"""A numpy array or a tensor; in one calculation all are of one library and device."""
+
+Audio = TypeVar("Audio", npt.NDArray[np.floating], "Tensor")
 """A numpy array or a tensor of floating-point samples, time last."""
 
 # The scale that turns whole-number samples into floats between -1 and 1, for the error's advice.
@@ -23,6 +33,15 @@ _INTEGER_SCALE = {"int16": "32768", "int32": "2147483648"}
 
 _HALF = ("float16", "<f2", ">f2")
 _LARGEST_HALF = 65504.0
+
+
+def array_namespace(x: Array) -> Any:
+    """The library of an array, by the array API's names."""
+    if is_torch_array(x):
+        import array_api_compat.torch
+
+        return array_api_compat.torch
+    return np  # speaks the array API by itself; the compatibility layer would load all of numpy
 
 
 class Form(NamedTuple):
@@ -34,38 +53,119 @@ class Form(NamedTuple):
     dimensions: int
 
 
-def to_tensor(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Tensor, Form]:
-    """A float32 tensor of the same shape, and the form to give back.
+@dataclass(frozen=True)
+class Home:
+    """Where a calculation lives: the library and the device of its arrays."""
 
-    The tensor may share memory with `audio`, so it must not be written to. Raises `AudioError` for
-    anything but a floating-point array with at least one dimension.
+    library: str = "numpy"
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, array: Array) -> Home:
+        return cls("torch" if is_torch_array(array) else "numpy", str(array.device))
+
+    def zeros(self, *shape: int) -> Array:
+        """Float32 zeros."""
+        if self.library == "numpy":
+            return np.zeros(shape, np.float32)
+        import torch
+
+        return torch.zeros(shape, device=self.device)
+
+    def bring(self, array: Array) -> Array:
+        """The same numbers in float32 here; may share memory with `array`."""
+        if self.library == "numpy":
+            array = array.cpu() if is_torch_array(array) else array
+            return np.asarray(array, np.float32)
+        import torch
+
+        if not is_torch_array(array):
+            # torch warns about memory it may not write to (a memory-mapped file, a broadcast array).
+            array = torch.from_numpy(array if array.flags.writeable else array.copy())
+        return array.to(self.device, torch.float32)
+
+    @contextmanager
+    def without_gradients(self) -> Iterator[None]:
+        """Nothing calculated inside is remembered for a backward pass."""
+        if self.library == "numpy":
+            yield
+            return
+        import torch
+
+        with torch.inference_mode():
+            yield
+
+
+class Constant:
+    """Numbers worked out once in numpy, given out in the library, type and device of who asks."""
+
+    def __init__(self, values: npt.NDArray[np.float64]) -> None:
+        self.values = values
+        self._copies: dict[tuple[Any, str], Array] = {}
+
+    def like(self, x: Array) -> Array:
+        """The numbers as an array that can be calculated with `x` (real)."""
+        key = x.dtype, str(x.device)
+        if key not in self._copies:
+            self._copies[key] = self._copy(x)
+        return self._copies[key]
+
+    def _copy(self, x: Array) -> Array:
+        if not is_torch_array(x):
+            return self.values.astype(x.dtype)
+        import torch
+
+        with torch.inference_mode(False):  # kept for all, so also for those who train
+            return torch.from_numpy(self.values).to(x.dtype).to(x.device)
+
+
+def plain(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Array, Form]:
+    """A float32 array of the same library and shape, and the form to give back.
+
+    It may share memory with `audio`, so it must not be written to. Raises `AudioError` for anything
+    but a floating-point array with at least one dimension.
     """
-    if isinstance(audio, Tensor):
-        dtype = str(audio.dtype).removeprefix("torch.")
-        _check(dtype, audio.is_floating_point(), audio.ndim)
-        form = Form("torch", dtype, str(audio.device), audio.ndim)
-        return audio.detach().to(torch.float32), form
+    if is_torch_array(audio):
+        tensor: Tensor = audio
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        _check(dtype, tensor.is_floating_point(), tensor.ndim)
+        form = Form("torch", dtype, str(tensor.device), tensor.ndim)
+        return tensor.detach().float(), form
     if not isinstance(audio, np.ndarray):
         raise AudioError(
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
             "pass numpy.asarray(audio, dtype='float32')."
         )
     _check(audio.dtype.name, audio.dtype.kind == "f", audio.ndim)
-    values = np.ascontiguousarray(audio, dtype=np.float32)
-    # torch warns about memory it may not write to (a memory-mapped file, a broadcast array).
-    values = values if values.flags.writeable else values.copy()
-    return torch.from_numpy(values), Form("numpy", audio.dtype.str, "cpu", audio.ndim)
+    form = Form("numpy", audio.dtype.str, "cpu", audio.ndim)
+    return np.ascontiguousarray(audio, dtype=np.float32), form
 
 
-def like(samples: Tensor, form: Form) -> npt.NDArray[np.floating] | Tensor:
+def like(samples: Array, form: Form) -> Any:
     """The samples as the caller's kind of array. Never shares memory with `samples`."""
-    if form.dtype in _HALF:
-        samples = samples.clamp(-_LARGEST_HALF, _LARGEST_HALF)  # or it would become infinite
+    if form.dtype in _HALF:  # or it would become infinite
+        samples = array_namespace(samples).clip(samples, -_LARGEST_HALF, _LARGEST_HALF)
     if form.library == "numpy":
-        array = samples.to("cpu", copy=True).numpy()
-        return cast(npt.NDArray[np.floating], array.astype(np.dtype(form.dtype), copy=False))
+        array = samples if isinstance(samples, np.ndarray) else samples.cpu().numpy()
+        return array.astype(np.dtype(form.dtype))
+    import torch
+
     # Copied outside inference mode, so that the caller may use it under autograd.
-    return samples.to(form.device, getattr(torch, form.dtype), copy=True)
+    tensor = samples if is_torch_array(samples) else Home("torch").bring(samples)
+    return tensor.to(form.device, getattr(torch, form.dtype), copy=True)
+
+
+def windows(x: Array, length: int, step: int) -> Array:
+    """Overlapping stretches of the last axis, as a view: `(..., n)` -> `(..., windows, length)`."""
+    if is_torch_array(x):
+        return x.unfold(-1, length, step)
+    every = np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)
+    return every[..., ::step, :]
+
+
+def copy(x: Array) -> Array:
+    """The same numbers in memory of their own."""
+    return x.clone() if is_torch_array(x) else x.copy()
 
 
 def _check(dtype: str, floating: bool, dimensions: int) -> None:

@@ -115,7 +115,7 @@ class Autoencoder(nn.Module):
         code = config.latent * (2 if config.bottleneck == "gaussian" else 1)
         body = _dense if config.body == "dense" else _conv
         self.encoder, self.decoder = body(config, code)
-        spread = mel_matrix(config.mels, self.stft)
+        spread = torch.from_numpy(mel_matrix(config.mels, self.stft)).float()
         # Derived from the config, so not part of the weights.
         self.register_buffer("to_bins", spread, persistent=False)
         gather = spread / spread.sum(dim=1, keepdim=True)
@@ -239,8 +239,7 @@ class Autoencoder(nn.Module):
         return (self._overlap_add(spectrum) / overlap)[:, self._lead : self._lead + samples]
 
     def _overlap_add(self, spectrum: Tensor) -> Tensor:
-        silence = self.stft.silence(len(spectrum), spectrum.device)
-        return torch.cat(self.stft.synthesise(spectrum, silence), dim=-1)
+        return torch.cat(self.stft.synthesise(spectrum), dim=-1)
 
 
 def _amplitude(patches: Tensor) -> Tensor:
@@ -298,7 +297,7 @@ def _griffin_lim(magnitude: Tensor, stft: Stft, iterations: int, seed: int) -> T
         hop_length=stft.hop_length,
         win_length=stft.n_fft,
         n_fft=stft.n_fft,
-        window=stft.window().numpy(),
+        window=stft.window(),
         center=False,
         random_state=seed,
     )

@@ -1,7 +1,9 @@
 """A trained net as plain data: tensors in safetensors, everything else in a JSON file beside them.
 
 The JSON carries the SHA-256 of the tensors, so a damaged or swapped file is noticed before it is used,
-and loading is strict: every tensor must be there with its shape. Nothing is ever unpickled.
+and loading is strict: every tensor must be there with its shape. Nothing is ever unpickled. A third file,
+`.onnx`, may hold the same net for ONNX Runtime; the JSON has its SHA-256 as well, and forgets it when the
+tensors are saved anew.
 """
 
 from __future__ import annotations
@@ -10,28 +12,26 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-
-from audiodae.autoencoder import Autoencoder, AutoencoderConfig
 from audiodae.config import from_plain, to_plain
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.errors import CheckpointError
+from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.net import Engine, Net, weights
+from audiodae.resample import check_rate
+
+if TYPE_CHECKING:
+    import torch
+
+    from audiodae.autoencoder import Autoencoder
+    from audiodae.denoiser import DenoiserNet
 
 DEFAULT_MODEL = "auto"
 """Stands for the shipped model that fits a recording's sample rate: see `model_for`."""
 FULL_BAND_RATE = 32_000
 """From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
-Net = DenoiserNet | Autoencoder
-_KINDS: dict[str, tuple[type[Any], type[Net]]] = {
-    "denoiser": (DenoiserConfig, DenoiserNet),
-    "autoencoder": (AutoencoderConfig, Autoencoder),
-}
 _LARGEST_BYTES = 1 << 30
 
 
@@ -91,21 +91,113 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     return card
 
 
+def load_net(
+    name_or_path: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    engine: Engine = "auto",
+    *,
+    sample_rate: int | None = None,
+) -> Net:
+    """Load a denoiser to be run by `engine`; also the path of an `.onnx` file alone.
+
+    The name "auto" is the shipped model for `sample_rate` in Hz, None being 16 kHz.
+
+    Raises `CheckpointError` for a model that is missing, damaged or not there for the engine, and
+    `AudiodaeError` for an engine that is not installed or cannot use the device.
+    """
+    if engine not in get_args(Engine):
+        raise AudiodaeError(f"The engine is {engine!r}: choose auto, onnx or torch.")
+    on_cpu = str(device) == "cpu"
+    if engine == "onnx" and not on_cpu:
+        raise AudiodaeError(
+            f"The engine 'onnx' works on the CPU, not on {str(device)!r}: use the engine 'torch'."
+        )
+    if name_or_path == DEFAULT_MODEL:
+        name_or_path = model_for(16_000 if sample_rate is None else check_rate(sample_rate))
+    if Path(name_or_path).suffix == ".onnx":
+        if engine == "torch" or not on_cpu:
+            raise AudiodaeError(
+                f"{name_or_path} is for ONNX Runtime on the CPU: give the .safetensors file for torch."
+            )
+        return _load_onnx(Path(name_or_path), None)
+    path = checkpoint_path(name_or_path)
+    card = describe(path)
+    exported = path.with_suffix(".onnx")
+    ready = exported.is_file() and "onnx_sha256" in card
+    if engine == "onnx" and not ready:
+        raise CheckpointError(
+            f"{path} has no ONNX file that was made from it beside it: run "
+            f"`audiodae export {name_or_path} -o {exported}`, or use the engine 'torch'."
+        )
+    if engine == "onnx" or (engine == "auto" and on_cpu and ready and _there("onnxruntime")):
+        return _load_onnx(exported, card)
+    if not _there("torch"):
+        raise AudiodaeError(
+            f"{path} needs PyTorch here, which is not installed: run `pip install 'audiodae[torch]'`"
+            + ("." if ready else ", or use a model with an .onnx file, as the shipped ones are.")
+        )
+    _check_device(device)
+    return load_denoiser(path, device)
+
+
+def _check_device(device: str | torch.device) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise AudiodaeError(
+            f"The device {str(device)!r} cannot be used ({reason}): 'cpu' always works."
+        ) from error
+
+
+def _there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _load_onnx(path: Path, card: Mapping[str, Any] | None) -> Net:
+    """An exported net; with a `card`, only if it is the one that was made from those weights."""
+    from audiodae.onnx_net import OnnxNet
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
+    if card is not None and hashlib.sha256(data).hexdigest() != card["onnx_sha256"]:
+        raise CheckpointError(
+            f"{path} does not match the onnx_sha256 in {path.stem}.json: the file is damaged or was "
+            "exchanged. Export it again, or get all files again from where you trust."
+        )
+    net = OnnxNet(data, str(path))
+    if card is not None and net.card["sha256"] != card["sha256"]:
+        raise CheckpointError(
+            f"{path} was made from other weights than {path.stem}.safetensors: export it again."
+        )
+    return net
+
+
 def load_denoiser(
     name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
 ) -> DenoiserNet:
-    """Load a denoiser, ready to clean (evaluation mode). Raises `CheckpointError`."""
-    return cast(DenoiserNet, _load(name_or_path, "denoiser", device))
+    """Load a denoiser for torch, ready to clean (evaluation mode). Raises `CheckpointError`."""
+    return cast("DenoiserNet", _load(name_or_path, "denoiser", device))
 
 
 def load_autoencoder(
     name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
 ) -> Autoencoder:
     """Load an autoencoder, ready to use (evaluation mode). Raises `CheckpointError`."""
-    return cast(Autoencoder, _load(name_or_path, "autoencoder", device))
+    return cast("Autoencoder", _load(name_or_path, "autoencoder", device))
 
 
-def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.device) -> Net:
+def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.device) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     path = checkpoint_path(name_or_path)
     card = describe(path)
     if path.stat().st_size > _LARGEST_BYTES:
@@ -121,34 +213,48 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
             f"{path} is of the kind {card.get('kind')!r}, but the kind {kind!r} is wanted here: give "
             f"a model of that kind ({', '.join(pretrained_names(kind)) or 'none is installed'})."
         )
-    config, net_class = _KINDS[kind]
+    config, net_class = _kinds()[kind]
     try:
-        net: Net = net_class(from_plain(config, card.get("config", {}), "config"))
+        net = net_class(from_plain(config, card.get("config", {}), "config"))
         net.load_state_dict(load(data), strict=True)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit its description: {error}") from error
     return net.to(device).eval().requires_grad_(False)
 
 
+def _kinds() -> dict[str, tuple[type[Any], type[Any]]]:
+    """What a checkpoint can be of: its config and its net."""
+    from audiodae.autoencoder import Autoencoder, AutoencoderConfig
+    from audiodae.denoiser import DenoiserConfig, DenoiserNet
+
+    return {
+        "denoiser": (DenoiserConfig, DenoiserNet),
+        "autoencoder": (AutoencoderConfig, Autoencoder),
+    }
+
+
 def save_checkpoint(
-    path: str | os.PathLike[str], net: Net, meta: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    net: DenoiserNet | Autoencoder,
+    meta: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `PATH.safetensors` and `PATH.json`; `meta` adds plain entries (licence, training...)."""
     tensors_path = Path(path).with_suffix(".safetensors")
-    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    data = save(tensors)
+    data = weights(net)
     card = {
         "format": FORMAT,
-        "kind": next(kind for kind, (_, cls) in _KINDS.items() if isinstance(net, cls)),
+        "kind": next(kind for kind, (_, cls) in _kinds().items() if isinstance(net, cls)),
         **(meta or {}),
         "config": to_plain(net.config),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     tensors_path.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in (
-        (tensors_path, data),
-        (tensors_path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()),
-    ):
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        unfinished.write_bytes(content)
-        os.replace(unfinished, target)
+    replace_file(tensors_path, data)
+    replace_file(tensors_path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(data)
+    os.replace(unfinished, path)

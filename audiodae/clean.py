@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -105,7 +104,7 @@ def carry_out(
     if not todo:
         return
     with contextlib.closing(_Ledger(options, fingerprints(denoiser, options))) as ledger:
-        if denoiser.device.type != "cpu":
+        if str(denoiser.device) != "cpu":
             batches = _batches(todo)
         elif min(workers, len(todo)) == 1:
             batches = iter([job] for job in todo)
@@ -146,12 +145,7 @@ def fingerprints(denoiser: Any, options: Options) -> Callable[[Path], str]:
 
 def fingerprint(denoiser: Any, options: Options) -> str:
     """A hash of all that makes an output what it is: the options and the weights."""
-    net = _net(denoiser)
-    digest = hashlib.sha256(repr(net.config).encode())
-    for name, tensor in sorted(net.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return options.fingerprint(digest.hexdigest())
+    return options.fingerprint(_net(denoiser).fingerprint())
 
 
 def _net(denoiser: Any) -> Any:

@@ -24,10 +24,14 @@ _COMMANDS = {
     "generate": "audiodae.cli_generate",
     "interpolate": "audiodae.cli_generate",
     "evaluate": "audiodae.cli_evaluate",
+    "export": "audiodae.cli_export",
     "models": "audiodae.cli_models",
     "plugin": "audiodae.cli_plugin",
     "train": "audiodae.cli_train",
 }
+
+# packages that not every install has -> the extra that brings them
+_EXTRAS = {"torch": "torch", "torchaudio": "train", "pytorch_optimizer": "train"}
 
 INTERRUPTED = 130  # what shells expect: 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -51,6 +55,15 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+        except ModuleNotFoundError as error:
+            if ctx.params.get("debug") or error.name not in _EXTRAS:
+                raise
+            command = f"pip install 'audiodae[{_EXTRAS[error.name]}]'"
+            click.echo(
+                f"Error: This needs {error.name}, which is not installed: run `{command}`.",
+                err=True,
+            )
+            ctx.exit(1)
         except BrokenPipeError:
             # Whoever read our output has left; closing must not fail for that once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,6 +88,8 @@ def _sentence(error: AudiodaeError | OSError) -> str:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Clean speech recordings and live speech with a small autoencoder."""
+    # Numpy's matrices here are too small to share out; read when numpy is loaded, which is later.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if debug:
         import logging
 

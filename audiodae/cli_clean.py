@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 import threading
@@ -91,6 +92,13 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     help="auto: CUDA if it is there, else the CPU.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="Who runs the model. auto: ONNX Runtime on the CPU if it can, else PyTorch.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes on a CPU."
 )
 @click.option("--skip-existing", is_flag=True, help="Resume: leave out what is done and unchanged.")
@@ -154,18 +162,31 @@ def _refuse(ctx: click.Context, names: tuple[str, ...], why: str) -> None:
 
 
 def _load(given: dict[str, Any]) -> Any:
-    import torch
-
     from audiodae.api import load
     from audiodae.checkpoint import DEFAULT_MODEL
 
-    # The net is too small to share out: a second thread mostly waits, and costs when cores are busy.
-    # More cores are for more files (`--jobs`).
-    torch.set_num_threads(1)
-    device = given["device"]
+    engine, device = given["engine"], given["device"]
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load(given["model"] or DEFAULT_MODEL, device)
+        device = "cpu" if engine == "onnx" or not _has_cuda() else "cuda"
+    denoiser = load(given["model"] or DEFAULT_MODEL, device, engine)
+    if "torch" in sys.modules:
+        # The net is too small to share out: a second thread mostly waits, and costs when cores are
+        # busy. More cores are for more files (`--jobs`).
+        sys.modules["torch"].set_num_threads(1)
+    return denoiser
+
+
+def _has_cuda() -> bool:
+    """Whether torch can use a GPU; torch, which loads slowly, is asked only where a driver is."""
+    if find_spec("torch") is None:
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _clean_pipe(options: Options, given: dict[str, Any]) -> None:
@@ -252,7 +273,7 @@ def _run(
 
     denoiser = denoiser or _load(given)
     workers = given["jobs"]
-    if workers > 1 and denoiser.device.type != "cpu":
+    if workers > 1 and str(denoiser.device) != "cpu":
         say("--jobs is for the CPU: on a GPU, files go through the model side by side.")
         workers = 1
     with bar(todo, given["quiet"]) as shown:

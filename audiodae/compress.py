@@ -79,11 +79,11 @@ def decompress(content: Compressed, model: Trained) -> Iterator[npt.NDArray[np.f
     samples = -(-content.samples * model.net.sample_rate // content.sample_rate)
     left = content.samples
     for piece in sound(model.net, _decoded(numbers, content.step, model.net), samples):
-        block = resampler.feed(torch.from_numpy(piece)[None])[:, :left].numpy()
+        block = resampler.feed(piece[None])[:, :left]
         left -= block.shape[1]
         if block.shape[1]:
             yield block
-    block = resampler.flush()[:, :left].numpy()
+    block = resampler.flush()[:, :left]
     yield np.pad(block, ((0, 0), (0, left - block.shape[1])))
 
 

@@ -8,18 +8,18 @@ across the bands (compare dual-path RNNs, Luo et al., 2020, and FastEnhancer, ar
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from audiodae.config import to_plain
 from audiodae.features import FEATURE_CHANNELS, Bands, BandsConfig
 from audiodae.layers import BandAttention, BandMemory, Down, Up
+from audiodae.net import State, fingerprint, weights
 from audiodae.stft import Stft
-
-State = dict[str, Tensor]
-"""Everything a stream remembers between frames; every tensor is batch first."""
 
 MASK_CHANNELS = 2  # real and imaginary part
 
@@ -68,6 +68,8 @@ class DenoiserConfig:
 class DenoiserNet(nn.Module):
     """Noisy spectrum in, complex mask out, frame by frame; the state carries all that is remembered."""
 
+    engine = "torch"
+
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
@@ -111,7 +113,7 @@ class DenoiserNet(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.bands.to_bins.device
+        return self.place.device
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` streams that have heard nothing yet."""
@@ -156,8 +158,12 @@ class DenoiserNet(nn.Module):
         padded = torch.nn.functional.pad(noisy, (lead, after))
         spec = self.stft.analyse(padded)
         mask, _ = self.mask(spec, self.initial_state(batch))
-        clean, tail = self.stft.synthesise(spec * mask, self.stft.silence(batch, noisy.device))
+        clean, tail = self.stft.synthesise(spec * mask)
         return torch.cat((clean, tail), dim=-1)[:, lead : lead + samples]
+
+    def fingerprint(self) -> str:
+        """A hash of the shape and the weights."""
+        return fingerprint(to_plain(self.config), hashlib.sha256(weights(self)).hexdigest())
 
 
 def _bounded(mask: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ that quiet and loud sounds lie close together.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+import numpy.typing as npt
 
+from audiodae.arrays import Array, Constant, array_namespace
 from audiodae.stft import Stft
 
 FEATURE_CHANNELS = 3  # compressed magnitude, real part, imaginary part
@@ -42,7 +44,7 @@ def erb_rate_to_hz(rate: float) -> float:
     return (10.0 ** (rate / 21.4) - 1.0) / 0.00437
 
 
-def band_matrix(config: BandsConfig, stft: Stft) -> Tensor:
+def band_matrix(config: BandsConfig, stft: Stft) -> npt.NDArray[np.float64]:
     """How much of each band every bin gets: `(bands, bins)`; each column adds up to one."""
     bin_hz = stft.sample_rate / stft.n_fft
     first = config.linear
@@ -55,33 +57,26 @@ def band_matrix(config: BandsConfig, stft: Stft) -> Tensor:
     stretch = (stft.bins - 1 - first) / (centres[-1] - first)
     if stretch < 1.0:
         centres = [first + (c - first) * max(stretch, 0.0) for c in centres]
-    matrix = torch.zeros(config.count, stft.bins, dtype=torch.float64)
-    matrix[:first, :first] = torch.eye(first, dtype=torch.float64)
+    matrix = np.zeros((config.count, stft.bins))
+    matrix[:first, :first] = np.eye(first)
     matrix[first:, first:] = _triangles(centres, first, stft.bins)
-    return (matrix / matrix.sum(dim=0, keepdim=True)).float()
+    return matrix / matrix.sum(axis=0, keepdims=True)
 
 
-def _triangles(centres: list[float], first: int, bins: int) -> Tensor:
-    """Weights of the bins from `first` on in triangles around the centres: `(centres, bins - first)`."""
-    matrix = torch.zeros(len(centres), bins - first, dtype=torch.float64)
-    place = torch.arange(first, bins, dtype=torch.float64)
+def _triangles(centres: list[float], first: int, bins: int) -> npt.NDArray[np.float64]:
+    """Weights of the bins from `first` on in triangles around the centres: `(centres, bins - first)`.
+
+    Each reaches to its neighbours' centres; the outermost are level on their outer side.
+    """
+    rows = []
     for band, centre in enumerate(centres):
-        weight = torch.zeros_like(place)
-        if band > 0:
-            rise = (place - centres[band - 1]) / (centre - centres[band - 1])
-            weight = torch.where(place <= centre, rise.clamp(0, 1), weight)
-        else:
-            weight = (place <= centre).to(place)
-        if band < len(centres) - 1:
-            fall = (centres[band + 1] - place) / (centres[band + 1] - centre)
-            weight = torch.where(place > centre, fall.clamp(0, 1), weight)
-        else:
-            weight = torch.where(place > centre, torch.ones_like(place), weight)
-        matrix[band] = weight
-    return matrix
+        corners = centres[max(band - 1, 0) : band + 2]
+        heights = [float(corner == centre) for corner in corners]
+        rows.append(np.interp(np.arange(first, bins), corners, heights))
+    return np.stack(rows)
 
 
-def mel_matrix(mels: int, stft: Stft) -> Tensor:
+def mel_matrix(mels: int, stft: Stft) -> npt.NDArray[np.float64]:
     """How much of each mel band every bin gets: `(mels, bins)`; each column adds up to one.
 
     Triangles evenly spaced on the mel scale (O'Shaughnessy, 1987) from 0 Hz to the Nyquist frequency, at
@@ -98,33 +93,33 @@ def mel_matrix(mels: int, stft: Stft) -> Tensor:
         centres[m] = max(centres[m], centres[m - 1] + 1.0)
     stretch = (stft.bins - 1) / centres[-1]
     matrix = _triangles([c * stretch for c in centres], 0, stft.bins)
-    return (matrix / matrix.sum(dim=0, keepdim=True)).float()
+    return matrix / matrix.sum(axis=0, keepdims=True)
 
 
-class Bands(nn.Module):
+@dataclass(frozen=True)
+class Bands:
     """Spectrum to compressed band features, and a mask in bands back to a mask on bins."""
 
-    to_bands: Tensor
-    to_bins: Tensor
+    config: BandsConfig
+    stft: Stft
 
-    def __init__(self, config: BandsConfig, stft: Stft) -> None:
-        super().__init__()
-        self.config = config
-        spread = band_matrix(config, stft)
-        gather = spread / spread.sum(dim=1, keepdim=True)
-        # Derived from the config, so not part of the weights.
-        self.register_buffer("to_bins", spread, persistent=False)
-        self.register_buffer("to_bands", gather.T.contiguous(), persistent=False)
-
-    def features(self, spec: Tensor) -> Tensor:
+    def features(self, spec: Array) -> Array:
         """`(batch, frames, bins)` complex -> `(batch, 3, frames, bands)`."""
-        real, imag = spec.real, spec.imag
-        power = real.square() + imag.square() + _FLOOR_POWER
-        shrink = power.pow((self.config.compression - 1.0) / 2.0)
-        compressed = torch.stack((power.sqrt() * shrink, real * shrink, imag * shrink), dim=1)
-        return compressed @ self.to_bands
+        xp = array_namespace(spec)
+        real, imag = xp.real(spec), xp.imag(spec)
+        power = real * real + imag * imag + _FLOOR_POWER
+        shrink = power ** ((self.config.compression - 1.0) / 2.0)
+        compressed = xp.stack((xp.sqrt(power) * shrink, real * shrink, imag * shrink), axis=1)
+        return compressed @ _matrices(self.config, self.stft)[0].like(compressed)
 
-    def spread(self, mask: Tensor) -> Tensor:
+    def spread(self, mask: Array) -> Array:
         """`(batch, 2, frames, bands)` real -> `(batch, frames, bins)` complex."""
-        bins = mask @ self.to_bins
-        return torch.complex(bins[:, 0], bins[:, 1])
+        bins = mask @ _matrices(self.config, self.stft)[1].like(mask)
+        return bins[:, 0] + 1j * bins[:, 1]
+
+
+@functools.lru_cache(maxsize=8)
+def _matrices(config: BandsConfig, stft: Stft) -> tuple[Constant, Constant]:
+    """Bins to bands (means), and bands to bins."""
+    spread = band_matrix(config, stft)
+    return Constant((spread / spread.sum(axis=1, keepdims=True)).T.copy()), Constant(spread)

@@ -100,12 +100,12 @@ class Patches:
             self.sample_rate = rate = reader.info.sample_rate
             resampler = Resampler(rate, self.autoencoder.sample_rate)
             for block in reader.blocks(_READ_FRAMES):
-                mono = torch.from_numpy(np.asarray(block.mean(axis=0, dtype=np.float32)))[None]
+                mono = np.asarray(block.mean(axis=0, dtype=np.float32))[None]
                 self.frames += block.shape[1]
-                yield resampler.feed(mono)
+                yield torch.from_numpy(resampler.feed(mono))
                 if self.progress is not None:
                     self.progress(block.shape[1] / rate)
-            yield resampler.flush()
+            yield torch.from_numpy(resampler.flush())
             self.warnings += reader.warnings
             if reader.nonfinite:
                 self.warnings.append(

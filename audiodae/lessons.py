@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from audiodae.autoencoder import SCALE_DB, Autoencoder, Code
-from audiodae.checkpoint import Net
 from audiodae.denoiser import DenoiserNet
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
 from audiodae.losses import DenoisingLoss, si_sdr_db
@@ -20,6 +19,7 @@ from audiodae.mixer import Mixture
 from audiodae.recipe import Recipe
 from audiodae.stft import Stft
 
+Net = DenoiserNet | Autoencoder
 Figures = dict[str, float | list[float]]
 _ACTIVE_VARIANCE = 0.01  # of a code's mean over the data: below it a unit says nothing
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
 from audiodae.api import Denoiser, load
 from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.options import Link
+
+if TYPE_CHECKING:
+    from audiodae.denoiser import DenoiserNet
 
 
 class Denoise(nn.Module):
@@ -41,7 +45,7 @@ class Denoise(nn.Module):
         link: Link = "linked",
     ) -> None:
         super().__init__()
-        self.net = load(model, sample_rate=sample_rate).net
+        self.net = cast("DenoiserNet", load(model, engine="torch", sample_rate=sample_rate).net)
         self.sample_rate = self.net.sample_rate if sample_rate is None else sample_rate
         self.mix = mix
         self.attenuation_limit_db = attenuation_limit_db

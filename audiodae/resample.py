@@ -18,10 +18,20 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-from audiodae.arrays import Audio, like, to_tensor
+from audiodae.arrays import (
+    Array,
+    Audio,
+    Constant,
+    Home,
+    array_namespace,
+    copy,
+    like,
+    plain,
+    windows,
+)
 from audiodae.errors import AudioError
 
 _LOBES = 32  # zero crossings of the sinc on each side, in samples of the lower rate
@@ -48,11 +58,11 @@ class Resampler:
         to_rate: int,
         *,
         rows: int = 1,
-        device: torch.device | str = "cpu",
+        home: Home | None = None,
     ) -> None:
         self.from_rate, self.to_rate = check_rate(from_rate), check_rate(to_rate)
         self._rows = rows
-        self._device = torch.device(device)
+        self._home = home or Home()
         common = math.gcd(self.from_rate, self.to_rate)
         self._up, self._down = self.to_rate // common, self.from_rate // common
         self._filter = _filter(self._up, self._down)
@@ -75,13 +85,14 @@ class Resampler:
             return 0
         return self.lookahead + (samples_out - 1) * self._down // self._up + 1
 
-    def feed(self, x: Tensor) -> Tensor:
+    def feed(self, x: Array) -> Array:
         """`(rows, any n)` float32 -> `(rows, m)`: what can now be known of the output."""
         if self._filter is None:
             self._samples_in += x.shape[-1]
             self._samples_out += x.shape[-1]
             return x
-        history = torch.cat([self._history, x], dim=-1)
+        xp = array_namespace(x)
+        history = xp.concat((self._history, x), axis=-1)
         self._samples_in += x.shape[-1]
         ready = self.outputs_after(self._samples_in)
         size, position = self._filter.block, 0
@@ -91,28 +102,28 @@ class Resampler:
             segment = history[:, position : position + self._filter.reach]
             missing = self._filter.reach - segment.shape[-1]
             if missing:
-                segment = torch.nn.functional.pad(segment, (0, missing))
+                segment = xp.concat((segment, self._home.zeros(self._rows, missing)), axis=-1)
             until = min(ready, (block + 1) * size)
             y = self._filter.apply(segment, block)
             parts.append(y[:, self._samples_out - block * size : until - block * size])
             self._samples_out = until
             if until == (block + 1) * size:
                 position += self._filter.start(block + 1) - self._filter.start(block)
-        self._history = history[:, position:].clone() if position else history
-        return torch.cat(parts, dim=-1) if len(parts) != 2 else parts[1]
+        self._history = copy(history[:, position:]) if position else history
+        return xp.concat(parts, axis=-1) if len(parts) != 2 else parts[1]
 
-    def flush(self) -> Tensor:
+    def flush(self) -> Array:
         """The rest of the output, as if silence followed; afterwards ready for a new stream."""
         wanted = -(-self._samples_in * self._up // self._down)
         missing = wanted - self._samples_out
-        rest = self.feed(torch.zeros(self._rows, self.lookahead, device=self._device))[:, :missing]
+        rest = self.feed(self._home.zeros(self._rows, self.lookahead))[:, :missing]
         self.reset()
         return rest
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Forget what was heard: everything, or only these rows while the others run on."""
         if rows is not None:
-            history = self._history.clone()
+            history = copy(self._history)
             history[list(rows)] = 0.0
             self._history = history
             return
@@ -122,23 +133,23 @@ class Resampler:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that is remembered: a tensor `(rows, some)`, two integers. Set it back to resume."""
+        """All that is remembered: an array `(rows, some)`, two integers. Set it back to resume."""
         return {
-            "history": self._history.clone(),
+            "history": copy(self._history),
             "samples_in": self._samples_in,
             "samples_out": self._samples_out,
         }
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        self._history = state["history"].to(self._device, torch.float32, copy=True)
+        self._history = copy(self._home.bring(state["history"]))
         self._samples_in = state["samples_in"]
         self._samples_out = state["samples_out"]
 
-    def _silence(self) -> Tensor:
+    def _silence(self) -> Array:
         """What was heard before the stream began."""
         samples = self._filter.half - 1 if self._filter else 0
-        return torch.zeros(self._rows, samples, device=self._device)
+        return self._home.zeros(self._rows, samples)
 
 
 def resample(audio: Audio, from_rate: int, to_rate: int) -> Audio:
@@ -147,15 +158,16 @@ def resample(audio: Audio, from_rate: int, to_rate: int) -> Audio:
     Numpy or torch, any floating-point type; the result is of the same kind (calculated in float32).
     Raises `AudioError` for rates or samples that make no sense.
     """
-    x, form = to_tensor(audio)
+    x, form = plain(audio)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    with torch.inference_mode():
-        resampler = Resampler(from_rate, to_rate, rows=rows.shape[0], device=x.device)
-        parts: list[Tensor] = []
+    home = Home.of(x)
+    with home.without_gradients():
+        resampler = Resampler(from_rate, to_rate, rows=rows.shape[0], home=home)
+        parts: list[Array] = []
         for start in range(0, rows.shape[-1], _SLICE_SAMPLES):
             parts.append(resampler.feed(rows[:, start : start + _SLICE_SAMPLES]))
-        y = torch.cat([*parts, resampler.flush()], dim=-1)
-    return like(y.reshape(*x.shape[:-1], y.shape[-1]), form)  # type: ignore[return-value]
+        y = array_namespace(x).concat((*parts, resampler.flush()), axis=-1)
+    return like(y.reshape(*x.shape[:-1], y.shape[-1]), form)  # type: ignore[no-any-return]
 
 
 def check_rate(sample_rate: int | float) -> int:
@@ -189,11 +201,11 @@ class _Periodic:
         self.reach = (tiles - 1) * self._tile_in + self._tile_reach
         self._advance = tiles * self._tile_in
         first, fraction = _moments(up, down, 0, tile_out)
-        matrix = torch.zeros(self._tile_reach, tile_out, dtype=torch.float64)
-        matrix[first[:, None] + torch.arange(2 * self.half), torch.arange(tile_out)[:, None]] = (
-            _weights(up, down, fraction)
+        matrix = np.zeros((self._tile_reach, tile_out))
+        matrix[first[:, None] + np.arange(2 * self.half), np.arange(tile_out)[:, None]] = _weights(
+            up, down, fraction
         )
-        self._matrix = {torch.device("cpu"): matrix.float()}
+        self._matrix = Constant(matrix)
 
     @classmethod
     def fits(cls, up: int, down: int) -> bool:
@@ -212,13 +224,10 @@ class _Periodic:
         """Index of the first input sample a block touches (below zero: before the stream began)."""
         return block * self._advance - self.half + 1
 
-    def apply(self, segment: Tensor, block: int) -> Tensor:
+    def apply(self, segment: Array, block: int) -> Array:
         """`(rows, reach)` -> `(rows, block)`."""
-        device = segment.device
-        if device not in self._matrix:
-            self._matrix[device] = self._matrix[torch.device("cpu")].to(device)
-        tiles = segment.unfold(-1, self._tile_reach, self._tile_in).contiguous()
-        return (tiles @ self._matrix[device]).flatten(1)
+        tiles = copy(windows(segment, self._tile_reach, self._tile_in))
+        return (tiles @ self._matrix.like(tiles)).reshape(-1, self.block)
 
 
 class _Irregular:
@@ -230,22 +239,23 @@ class _Irregular:
         self.block = max(1, _IRREGULAR_BLOCK_SAMPLES * up // max(up, down))
         self.reach = self.block * down // up + 2 * self.half + 1
         self._phases = -(-_PHASES * min(up, down) // down)
-        phase = torch.arange(self._phases + 1, dtype=torch.float64) / self._phases
-        self._table = _weights(up, down, phase).float()
+        phase = np.arange(self._phases + 1) / self._phases
+        self._table = _weights(up, down, phase).astype(np.float32)
 
     def start(self, block: int) -> int:
         return block * self.block * self._down // self._up - self.half + 1
 
-    def apply(self, segment: Tensor, block: int) -> Tensor:
+    def apply(self, segment: Array, block: int) -> Array:
         first, fraction = _moments(self._up, self._down, block * self.block, self.block)
         phase = fraction * self._phases
-        below = phase.long()
-        weights = torch.lerp(
-            self._table[below], self._table[below + 1], (phase - below).float()[:, None]
-        )
-        index = first - self.half + 1 - self.start(block)
-        windows = segment.unfold(-1, 2 * self.half, 1)[:, index.to(segment.device)]
-        return (windows * weights.to(segment.device)).sum(dim=-1)
+        below = phase.astype(np.int64)
+        part = (phase - below).astype(np.float32)[:, None]
+        weights = self._table[below] + part * (self._table[below + 1] - self._table[below])
+        home = Home.of(segment)
+        xp = array_namespace(segment)
+        index = xp.asarray(first - self.half + 1 - self.start(block), device=segment.device)
+        around = windows(segment, 2 * self.half, 1)[:, index]
+        return xp.sum(around * home.bring(weights), axis=-1)
 
 
 @functools.lru_cache(maxsize=16)
@@ -259,17 +269,20 @@ def _half(up: int, down: int) -> int:
     return -(-_LOBES * max(up, down) // up)
 
 
-def _moments(up: int, down: int, output: int, count: int) -> tuple[Tensor, Tensor]:
+def _moments(
+    up: int, down: int, output: int, count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Where outputs `output...` lie in the input: at or after which sample, by what part of one."""
-    moments = (output + torch.arange(count)) * down
-    return moments.div(up, rounding_mode="floor"), moments.remainder(up).double() / up
+    moments = (output + np.arange(count, dtype=np.int64)) * down
+    return moments // up, moments % up / up
 
 
-def _weights(up: int, down: int, fraction: Tensor) -> Tensor:
+def _weights(up: int, down: int, fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """`(count,)` moments within a sample -> `(count, 2 * half)` weights of those around it."""
     half = _half(up, down)
-    offset = torch.arange(1 - half, half + 1) - fraction[:, None]
+    offset = np.arange(1 - half, half + 1) - fraction[:, None]
     scaled = offset * min(1.0, up / down)  # in samples of the lower rate
-    window = torch.special.i0(_KAISER_BETA * (1 - (scaled / _LOBES).square()).clamp_min(0).sqrt())
-    weights = torch.where(scaled.abs() <= _LOBES, torch.sinc(scaled) * window, 0.0)
-    return weights / weights.sum(dim=-1, keepdim=True)  # so that a constant stays that constant
+    window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(1 - (scaled / _LOBES) ** 2, 0.0)))
+    weights = np.where(np.abs(scaled) <= _LOBES, np.sinc(scaled) * window, 0.0)
+    # So that a constant stays that constant.
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))

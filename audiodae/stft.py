@@ -2,7 +2,7 @@
 
 The same two functions serve a whole file and a single frame: `analyse` does not pad, and `synthesise`
 takes and returns the unfinished tail. Whoever starts a signal puts `tail_samples` zeros before it; the
-first `tail_samples` samples that come back belong to those zeros.
+first `tail_samples` samples that come back belong to those zeros. Numpy arrays and tensors go in alike.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+from audiodae.arrays import Array, Constant, array_namespace, windows
 
 
 @dataclass(frozen=True)
@@ -41,45 +43,43 @@ class Stft:
         """Samples a frame shares with later ones: the lead-in, and the length of the tail."""
         return self.n_fft - self.hop_length
 
-    def window(self, device: torch.device | None = None) -> Tensor:
-        """The window of both ways, `(n_fft,)` float32."""
-        return _window(self.n_fft, self.hop_length, device or torch.device("cpu"), torch.float32)
+    def window(self) -> npt.NDArray[np.float64]:
+        """The window of both ways, `(n_fft,)`."""
+        return _window(self.n_fft, self.hop_length).values
 
     def frames(self, samples: int) -> int:
         """Whole frames in so many samples."""
         return max(0, (samples - self.n_fft) // self.hop_length + 1)
 
-    def analyse(self, x: Tensor) -> Tensor:
+    def analyse(self, x: Array) -> Array:
         """`(batch, samples)` -> `(batch, frames, bins)` complex, without padding."""
-        frames = x.unfold(-1, self.n_fft, self.hop_length)
-        return torch.fft.rfft(frames * _window(self.n_fft, self.hop_length, x.device, x.dtype))
+        frames = windows(x, self.n_fft, self.hop_length)
+        return array_namespace(x).fft.rfft(frames * _window(self.n_fft, self.hop_length).like(x))
 
-    def synthesise(self, spec: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    def synthesise(self, spec: Array, tail: Array | None = None) -> tuple[Array, Array]:
         """Overlap-add: `(batch, frames, bins)`, `(batch, tail_samples)` -> `(batch, frames * hop_length)`.
 
-        The second value is the new tail, to be given to the next call.
+        The second value is the new tail, to be given to the next call; None is silence.
         """
-        frames = torch.fft.irfft(spec, n=self.n_fft)
-        frames = frames * _window(self.n_fft, self.hop_length, frames.device, frames.dtype)
+        xp = array_namespace(spec)
+        frames = xp.fft.irfft(spec, n=self.n_fft)
+        frames = frames * _window(self.n_fft, self.hop_length).like(frames)
         batch, count, _ = frames.shape
         hop = self.hop_length
-        out = frames.new_zeros(batch, count * hop + self.tail_samples)
-        out[:, : self.tail_samples] = tail
+        kept = {"dtype": frames.dtype, "device": frames.device}
+        if tail is None:
+            tail = xp.zeros((batch, self.tail_samples), **kept)
+        out = xp.concat((tail, xp.zeros((batch, count * hop), **kept)), axis=-1)
         # One shifted addition for each part of the window: few, long, and the same at any block size.
-        parts = frames.view(batch, count, self.n_fft // hop, hop)
+        parts = xp.reshape(frames, (batch, count, self.n_fft // hop, hop))
         for k in range(self.n_fft // hop):
-            out[:, k * hop : (k + count) * hop] += parts[:, :, k].reshape(batch, count * hop)
+            out[:, k * hop : (k + count) * hop] += xp.reshape(parts[:, :, k], (batch, count * hop))
         return out[:, : count * hop], out[:, count * hop :]
-
-    def silence(self, batch: int, device: torch.device | None = None) -> Tensor:
-        """The tail before anything was heard, `(batch, tail_samples)`; also the lead-in."""
-        return torch.zeros(batch, self.tail_samples, device=device)
 
 
 @functools.lru_cache(maxsize=32)
-def _window(n_fft: int, hop_length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):  # cached for all, so also for those who train
-        hann = torch.hann_window(n_fft, periodic=True, dtype=torch.float64)
-        # Hann frames at this hop add up to n_fft / (2 hop); divide, so that the two windows together
-        # add up to one.
-        return (hann / (n_fft / (2 * hop_length))).sqrt().to(device=device, dtype=dtype)
+def _window(n_fft: int, hop_length: int) -> Constant:
+    hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)  # periodic
+    # Hann frames at this hop add up to n_fft / (2 hop); divide, so that the two windows together
+    # add up to one.
+    return Constant(np.sqrt(hann / (n_fft / (2 * hop_length))))

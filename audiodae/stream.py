@@ -9,16 +9,14 @@ same bits for every way of cutting it into chunks, and a whole recording is a st
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from audiodae.arrays import Audio, Form, like, to_tensor
-from audiodae.denoiser import DenoiserNet
+from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
+from audiodae.checkpoint import DEFAULT_MODEL, load_net
 from audiodae.errors import AudiodaeError, AudioError
+from audiodae.net import Engine, Net
 from audiodae.resample import Resampler, check_rate
 
 Link = Literal["linked", "each", "mid"]
@@ -28,14 +26,18 @@ OFFLINE_BLOCK_FRAMES = 64
 
 _OFFLINE_SLICE_SAMPLES = 1 << 20  # of all signals together: a recording is fed by such slices
 _LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
+# -200 dBFS: below it is silence. Fading sounds would end in denormal numbers, and those take a
+# processor many times as long.
+_QUIETEST = 1e-10
 _SILENT_MASK = 1e-12
 
 
+@runtime_checkable
 class HasNet(Protocol):
     """Anything with a `net`, such as `audiodae.Denoiser`."""
 
     @property
-    def net(self) -> DenoiserNet: ...
+    def net(self) -> Net: ...
 
 
 def at_rate(denoiser: Any, sample_rate: int | None) -> Any:
@@ -50,7 +52,9 @@ class Streamer:
     (sample `i` out belongs to sample `i` in), and `flush()` gives the rest: as many out as in.
 
     Args:
-        denoiser: what `audiodae.load()` returns, or a `DenoiserNet` in evaluation mode.
+        denoiser: what `audiodae.load()` returns, a `DenoiserNet` in evaluation mode, or the name or
+            path of a model, to be loaded on the CPU.
+        engine: for a name or path, who runs it: "onnx", "torch" or "auto" (see `audiodae.load`).
         sample_rate: of what is fed, in Hz; None is the model's own. At other rates a stateful
             resampler stands on each side, so what lies above half the model's rate is lost.
         batch: independent signals cleaned side by side; `reset(rows=...)` restarts some of them.
@@ -68,8 +72,9 @@ class Streamer:
 
     def __init__(
         self,
-        denoiser: DenoiserNet | HasNet,
+        denoiser: Net | HasNet | str | os.PathLike[str] = DEFAULT_MODEL,
         *,
+        engine: Engine = "auto",
         sample_rate: int | None = None,
         batch: int = 1,
         channels: int = 1,
@@ -78,9 +83,17 @@ class Streamer:
         attenuation_limit_db: float | None = None,
         block_frames: int = 1,
     ) -> None:
-        denoiser = at_rate(denoiser, sample_rate)
-        net = denoiser if isinstance(denoiser, DenoiserNet) else denoiser.net
-        if net.training:
+        if isinstance(denoiser, str | os.PathLike):
+            net = load_net(denoiser, engine=engine, sample_rate=sample_rate)
+        else:
+            chosen = at_rate(denoiser, sample_rate)
+            net = chosen.net if isinstance(chosen, HasNet) else chosen
+        if engine not in ("auto", net.engine):
+            raise AudiodaeError(
+                f"engine is {engine!r}, but the denoiser was loaded for {net.engine!r}: pass the "
+                f"model's name, or `audiodae.load(..., engine={engine!r})`."
+            )
+        if getattr(net, "training", False):
             raise AudiodaeError(
                 "The net is in training mode, where dropout and norms make its output depend on "
                 "chance: call net.eval() first."
@@ -91,7 +104,7 @@ class Streamer:
                 "alone) or 'mid' (the mean of the channels) is wanted."
             )
         self._net = net
-        self._device = net.device
+        self._home = Home.of(next(iter(net.initial_state(1).values())))
         self.sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
         self.batch = _positive("batch", batch)
         self.channels = _positive("channels", channels)
@@ -106,8 +119,8 @@ class Streamer:
         self._masks = self._signals if link == "each" else self.batch
         self._step = self.block_frames * net.stft.hop_length
         rates = self.sample_rate, net.sample_rate
-        self._down = Resampler(*rates, rows=self._signals, device=self._device)
-        self._up = Resampler(*rates[::-1], rows=self._signals, device=self._device)
+        self._down = Resampler(*rates, rows=self._signals, home=self._home)
+        self._up = Resampler(*rates[::-1], rows=self._signals, home=self._home)
         self._form = Form("numpy", "float32", "cpu", self._fewest_dimensions())
         self._restart()
 
@@ -154,7 +167,7 @@ class Streamer:
         `(n,)` for one channel, `(channels, n)`, or `(batch, channels, n)`; any `n`, also 0; numpy
         or torch, floating-point. The result is of the same kind and layout with another length.
         """
-        samples, form = to_tensor(x)
+        samples, form = plain(x)
         samples = self._as_signals(samples)
         self._form = form
         self._samples_in += samples.shape[-1]
@@ -166,13 +179,12 @@ class Streamer:
         signals_in = self._samples_in
         while self._samples_out + self._ready.shape[-1] < self._samples_in:
             finishing = self._down.inputs_for((self._steps + 1) * self._step) - signals_in
-            self._advance(torch.zeros(self._signals, finishing, device=self._device))
+            self._advance(self._home.zeros(self._signals, finishing))
             signals_in += finishing
         rest = like(self._release(self._samples_in), self._form)
         self._restart()
         return rest
 
-    @torch.inference_mode()
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Forget what was heard and start anew: the whole stream, or only these rows of the batch.
 
@@ -190,19 +202,20 @@ class Streamer:
                     f"Row {row} cannot be reset: this stream has rows 0 to {self.batch - 1}."
                 )
         signals = _members(rows, self._signals // self.batch)
-        for buffer in (self._pending, self._tail, self._ready):
-            buffer[signals] = 0.0
+        with self._home.without_gradients():
+            for buffer in (self._pending, self._tail, self._ready):
+                buffer[signals] = 0.0
         self._down.reset(signals)
         self._up.reset(signals)
         masks = _members(rows, self._masks // self.batch)
         for name, fresh in self._net.initial_state(len(masks)).items():
-            remembered = self._net_state[name].clone()
+            remembered = copy(self._net_state[name])
             remembered[masks] = fresh
             self._net_state[name] = remembered
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that is remembered, as plain tensors, numbers and strings: copy, save, set it back.
+        """All that is remembered, as plain arrays, numbers and strings: copy, save, set it back.
 
         It does not hold the settings `mix` and `attenuation_limit_db`. Setting the state of a
         stream set up otherwise raises `AudiodaeError`.
@@ -214,10 +227,10 @@ class Streamer:
             "steps": self._steps,
             "nonfinite": self.nonfinite,
             "form": tuple(self._form),
-            "net": {name: tensor.clone() for name, tensor in self._net_state.items()},
-            "pending": self._pending.clone(),
-            "tail": self._tail.clone(),
-            "ready": self._ready.clone(),
+            "net": {name: copy(array) for name, array in self._net_state.items()},
+            "pending": copy(self._pending),
+            "tail": copy(self._tail),
+            "ready": copy(self._ready),
             "down": self._down.state,
             "up": self._up.state,
         }
@@ -239,7 +252,7 @@ class Streamer:
         self._steps = state["steps"]
         self.nonfinite = state["nonfinite"]
         self._form = Form(*state["form"])
-        self._net_state = {name: self._own(tensor) for name, tensor in state["net"].items()}
+        self._net_state = {name: self._own(array) for name, array in state["net"].items()}
         self._pending = self._own(state["pending"])
         self._tail = self._own(state["tail"])
         self._ready = self._own(state["ready"])
@@ -259,21 +272,21 @@ class Streamer:
                 "sample_rate": self._net.sample_rate,
                 "n_fft": self._net.stft.n_fft,
                 "hop_length": self._net.stft.hop_length,
-                **{name: list(tensor.shape[1:]) for name, tensor in remembered.items()},
+                **{name: list(array.shape[1:]) for name, array in remembered.items()},
             },
         }
 
-    def _own(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, copy=True)
+    def _own(self, array: Array) -> Array:
+        return copy(self._home.bring(array))
 
     def _restart(self) -> None:
         self._samples_in = 0
         self._samples_out = 0
         self._steps = 0
-        silence = self._net.stft.silence(self._signals, self._device)
+        silence = self._home.zeros(self._signals, self._net.stft.tail_samples)
         self._pending = silence  # at the model's rate: lead-in, then what no block has moved past
-        self._tail = silence.clone()  # overlap-add, unfinished
-        self._ready = silence[:, :0]  # at the stream's rate, not yet given
+        self._tail = copy(silence)  # overlap-add, unfinished
+        self._ready = copy(silence[:, :0])  # at the stream's rate, not yet given
         self._net_state = self._net.initial_state(self._masks)
         self._down.reset()
         self._up.reset()
@@ -281,11 +294,11 @@ class Streamer:
     def _fewest_dimensions(self) -> int:
         return 3 if self.batch > 1 else 2 if self.channels > 1 else 1
 
-    def _as_signals(self, samples: Tensor) -> Tensor:
-        """A chunk in any layout -> `(signals, n)` on the net's device, every sample finite."""
+    def _as_signals(self, samples: Array) -> Array:
+        """A chunk in any layout -> `(signals, n)` where the net lives, every sample finite."""
         wanted = (self.batch, self.channels)
         if samples.ndim < self._fewest_dimensions() or (
-            samples.shape[:-1] != torch.Size(wanted[3 - samples.ndim :])
+            tuple(samples.shape[:-1]) != wanted[3 - samples.ndim :]
         ):
             layouts = [f"({self.batch}, {self.channels}, n)"]
             layouts += [f"({self.channels}, n)"] if self.batch == 1 else []
@@ -295,44 +308,48 @@ class Streamer:
                 f"batch={self.batch} and channels={self.channels}: feed {' or '.join(layouts)}, "
                 "time last."
             )
-        finite = samples.abs() <= _LOUDEST  # a NaN is not
-        if not finite.all():
-            self.nonfinite += int((~finite).sum())
-            samples = torch.where(finite, samples, 0.0)
-        samples = samples.to(self._device).reshape(*wanted, samples.shape[-1])
+        xp = array_namespace(samples)
+        level = xp.abs(samples)
+        finite = level <= _LOUDEST  # a NaN is not
+        if not xp.all(finite):
+            self.nonfinite += int(xp.sum(~finite))
+        samples = xp.where(finite & (level >= _QUIETEST), samples, 0.0)
+        samples = self._home.bring(samples).reshape(*wanted, samples.shape[-1])
         if self.link == "mid":
-            return samples.mean(dim=1)
-        return samples.flatten(0, 1)
+            return array_namespace(samples).mean(samples, axis=1)
+        return samples.reshape(self._signals, samples.shape[-1])
 
-    def _release(self, until: int) -> Tensor:
+    def _release(self, until: int) -> Array:
         """The outputs before number `until` not yet given, in the layout of the last chunk."""
         count = max(0, until - self._samples_out)
         out, self._ready = self._ready[:, :count], self._ready[:, count:]
         self._samples_out += count
         out = out.reshape(self.batch, self._signals // self.batch, count)
-        out = out.expand(self.batch, self.channels, count)  # the mid goes on every channel
+        xp = array_namespace(out)
+        out = xp.broadcast_to(out, (self.batch, self.channels, count))  # the mid goes on all
         return out.reshape(out.shape[3 - self._form.dimensions :])
 
-    @torch.inference_mode()
-    def _advance(self, samples: Tensor) -> None:
+    def _advance(self, samples: Array) -> None:
         """`(signals, n)` in; as many blocks as that completes are cleaned onto `_ready`."""
-        self._pending = torch.cat([self._pending, self._down.feed(samples)], dim=-1)
-        lead, step = self._net.stft.tail_samples, self._step
-        count = (self._pending.shape[-1] - lead) // step
-        if count == 0:
-            return
-        cleaned = []
-        for i in range(count):
-            out = self._clean_block(self._pending[:, i * step : i * step + lead + step])
-            # The first samples out belong to the lead-in and not to the signal.
-            early = max(0, lead - self._steps * step)
-            cleaned.append(out[:, early:])
-            self._steps += 1
-        self._pending = self._pending[:, count * step :].clone()
-        out = self._up.feed(torch.cat(cleaned, dim=-1))
-        self._ready = torch.cat([self._ready, out], dim=-1)
+        with self._home.without_gradients():
+            xp = array_namespace(samples)
+            self._pending = xp.concat((self._pending, self._down.feed(samples)), axis=-1)
+            lead, step = self._net.stft.tail_samples, self._step
+            count = (self._pending.shape[-1] - lead) // step
+            if count == 0:
+                return
+            cleaned = []
+            for i in range(count):
+                out = self._clean_block(self._pending[:, i * step : i * step + lead + step])
+                # The first samples out belong to the lead-in and not to the signal.
+                early = max(0, lead - self._steps * step)
+                cleaned.append(out[:, early:])
+                self._steps += 1
+            self._pending = copy(self._pending[:, count * step :])
+            out = self._up.feed(xp.concat(cleaned, axis=-1))
+            self._ready = xp.concat((self._ready, out), axis=-1)
 
-    def _clean_block(self, samples: Tensor) -> Tensor:
+    def _clean_block(self, samples: Array) -> Array:
         """`(signals, tail + step)` -> `(signals, step)`, `tail` samples late."""
         spec = self._net.stft.analyse(samples)
         mask, self._net_state = self._net.mask(self._heard(spec), self._net_state)
@@ -340,40 +357,45 @@ class Streamer:
             mask = limit_attenuation(mask, 10.0 ** (-self._attenuation_limit_db / 20.0))
         gain = (1.0 - self._mix) + self._mix * mask
         if self._masks != self._signals:
-            gain = gain.repeat_interleave(self.channels, dim=0)
+            gain = array_namespace(gain).repeat(gain, self.channels, axis=0)
         out, self._tail = self._net.stft.synthesise(spec * gain, self._tail)
         return out
 
-    def _heard(self, spec: Tensor) -> Tensor:
+    def _heard(self, spec: Array) -> Array:
         """The spectra the net is to make masks for: `(signals, ...)` -> `(masks, ...)`."""
         if self._masks == self._signals:
             return spec
-        channels = spec.view(self.batch, self.channels, *spec.shape[1:])
+        xp = array_namespace(spec)
+        channels = spec.reshape(self.batch, self.channels, *spec.shape[1:])
         # As loud as the channels together are, so that nothing out of phase goes unheard.
-        magnitude = channels.abs().square().mean(dim=1).sqrt()
-        return torch.polar(magnitude, channels.sum(dim=1).angle())
+        magnitude = xp.sqrt(xp.mean(xp.abs(channels) ** 2, axis=1))
+        total = xp.sum(channels, axis=1)
+        size = xp.abs(total)
+        direction = total / xp.clip(size, _SILENT_MASK, None)
+        return magnitude * xp.where(size > _SILENT_MASK, direction, 1.0)
 
 
-def limit_attenuation(mask: Tensor, floor: float) -> Tensor:
+def limit_attenuation(mask: Array, floor: float) -> Array:
     """Lift a complex mask's magnitude to at least `floor` (0 to 1); larger values stay as they are.
 
     What is lifted leans towards the input's own phase, the more the further it is lifted: the phase
     of a nearly closed mask is chance, and would be heard once it is opened. At `floor` 1 nothing is
     attenuated and nothing is turned: the mask is one.
     """
+    xp = array_namespace(mask)
     if floor >= 1.0:
-        return torch.ones_like(mask)
-    magnitude = mask.abs()
+        return xp.ones_like(mask)
+    magnitude = xp.abs(mask)
     # 1 at the floor, 0 when closed; the nearer the floor is to one, the sooner it is 0.
-    own = (magnitude / max(floor, _SILENT_MASK)).clamp_max(1.0).pow(1.0 / (1.0 - floor))
-    direction = own * mask / magnitude.clamp_min(_SILENT_MASK) + (1.0 - own)
-    length = direction.abs()
-    lifted = torch.where(length > 1e-3, floor * direction / length.clamp_min(1e-3), floor)
-    return torch.where(magnitude >= floor, mask, lifted)
+    own = xp.clip(magnitude / max(floor, _SILENT_MASK), 0.0, 1.0) ** (1.0 / (1.0 - floor))
+    direction = own * mask / xp.clip(magnitude, _SILENT_MASK, None) + (1.0 - own)
+    length = xp.abs(direction)
+    lifted = xp.where(length > 1e-3, floor * direction / xp.clip(length, 1e-3, None), floor)
+    return xp.where(magnitude >= floor, mask, lifted)
 
 
 def clean_whole(
-    denoiser: DenoiserNet | HasNet,
+    denoiser: Net | HasNet,
     audio: Audio,
     *,
     sample_rate: int | None = None,
@@ -396,11 +418,7 @@ def clean_whole(
         attenuation_limit_db=attenuation_limit_db,
         block_frames=block_frames,
     )
-    clean: Any = (
-        torch.empty_like(audio, requires_grad=False)
-        if isinstance(audio, Tensor)
-        else np.empty(audio.shape, audio.dtype)
-    )
+    clean: Any = array_namespace(audio).empty_like(audio)
     given = 0
     size = max(1 << 14, _OFFLINE_SLICE_SAMPLES // (streamer.batch * streamer.channels))
     for start in range(0, max(1, audio.shape[-1]), size):

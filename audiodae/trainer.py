@@ -20,10 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from audiodae.checkpoint import Net, save_checkpoint
+from audiodae.checkpoint import save_checkpoint
 from audiodae.config import to_plain
 from audiodae.errors import AudiodaeError
-from audiodae.lessons import Figures, lesson_of
+from audiodae.lessons import Figures, Net, lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe
 

@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 
 from audiodae.audio import Writer
-from audiodae.checkpoint import Net, load_autoencoder, load_denoiser, pretrained_folder
+from audiodae.checkpoint import load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import Corpus, read_corpus
 from audiodae.errors import AudiodaeError
 from audiodae.families import family
-from audiodae.lessons import lesson_of
+from audiodae.lessons import Net, lesson_of
 from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.trainer import Trainer

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -105,10 +106,9 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _start(denoiser: Any, options: Options, heard: Any, stop: Any) -> None:
     global _shared
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:  # it came with the denoiser
+        sys.modules["torch"].set_num_threads(1)
     _shared = denoiser, options, heard, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

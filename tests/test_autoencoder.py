@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -122,8 +123,8 @@ def test_a_full_scale_sine_reads_zero_db_where_its_bin_is_a_band_of_its_own() ->
 
 def test_mel_bands_share_every_bin_out_completely() -> None:
     matrix = mel_matrix(64, Stft(16000, 512, 256))
-    assert torch.allclose(matrix.sum(dim=0), torch.ones(257))
-    assert float(matrix.min()) >= 0.0 and bool((matrix.sum(dim=1) > 0).all())
+    assert np.allclose(matrix.sum(axis=0), 1.0)
+    assert matrix.min() >= 0.0 and (matrix.sum(axis=1) > 0).all()
     with pytest.raises(ValueError, match="300 mel bands do not fit 257 bins"):
         mel_matrix(300, Stft(16000, 512, 256))
 

@@ -18,9 +18,9 @@ PACKAGE = Path(audiodae.__file__).parent
 ROWS = [
     {"errors", "config", "levels", "arrays", "resample", "stft"}
     | {"atomic", "formats", "wav", "ffmpeg", "sndfile", "writer", "pipe", "audio"},
-    {"features", "layers"},
-    {"autoencoder", "denoiser"},
-    {"checkpoint", "families", "stream"},
+    {"features", "layers", "net"},
+    {"autoencoder", "denoiser", "onnx_net"},
+    {"checkpoint", "export", "families", "stream"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"elbo"}
@@ -32,7 +32,7 @@ ROWS = [
     | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
     {"cli_embed", "cli_compress", "cli_anomaly", "cli_generate"}
     | {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"}
-    | {"cli_plugin"},
+    | {"cli_plugin", "cli_export"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
 

@@ -1,0 +1,155 @@
+"""The exported net is the net: same numbers, any batch and frames, and all one must know inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiodae.checkpoint import (
+    checkpoint_path,
+    describe,
+    load_denoiser,
+    load_net,
+    pretrained_names,
+    save_checkpoint,
+)
+from audiodae.cli import main
+from audiodae.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.export import OPSET, export
+from audiodae.onnx_net import OnnxNet
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[DenoiserNet, OnnxNet]:
+    """The shipped net, run by each engine."""
+    return load_denoiser("speech-16k"), load_net("speech-16k", engine="onnx")
+
+
+@pytest.fixture
+def small(model_path: Path, tmp_path: Path) -> Path:
+    """A small model of one's own: weights and their description."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(model_path.with_suffix(suffix), tmp_path / f"own{suffix}")
+    return tmp_path / "own.safetensors"
+
+
+@given(batch=st.integers(1, 5), frames=st.integers(1, 9), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_the_exported_net_agrees_with_torch_for_any_batch_and_frames(pair, batch, frames, seed):
+    net, exported = pair
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((batch, 3, frames, net.config.bands.count), np.float32)
+    state = {
+        name: rng.uniform(-1, 1, tuple(value.shape)).astype(np.float32)
+        for name, value in net.initial_state(batch).items()
+    }
+    with torch.inference_mode():
+        tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+        wanted, wanted_after = net.core(torch.from_numpy(features), tensors)
+    mask, after = exported.core(features, state)
+    assert mask.shape == (batch, 2, frames, net.config.bands.count)
+    assert np.abs(mask - wanted.numpy()).max() < 1e-4
+    assert set(after) == set(wanted_after)
+    for name, value in after.items():
+        assert np.abs(value - wanted_after[name].numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_shipped_onnx_file_is_that_of_the_shipped_weights(name):
+    weights = checkpoint_path(name)
+    exported = weights.with_suffix(".onnx").read_bytes()
+    assert OnnxNet(exported).card["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    card = describe(name)
+    assert card["onnx_sha256"] == hashlib.sha256(exported).hexdigest(), "run `audiodae export`"
+
+
+def test_the_metadata_say_all_one_must_know(small):
+    net = load_denoiser(small)
+    model = onnx.load(export(small, small.with_name("elsewhere.onnx")))
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    assert [opset.version for opset in model.opset_import] == [OPSET] == [int(known["opset"])]
+    assert int(known["sample_rate"]) == 16000
+    assert (int(known["n_fft"]), int(known["hop_length"])) == (512, 256)
+    assert int(known["latency_samples"]) == 511
+    assert json.loads(known["bands"]) == {"linear": 64, "erb": 64, "compression": 0.3}
+    assert json.loads(known["states"]) == {"memory0": [16, 8]}
+    assert known["sha256"] == describe(small)["sha256"]
+    assert known["licence"] == "unknown"  # none was given with these weights
+    inputs = {value.name: value for value in model.graph.input}
+    assert set(inputs) == {"features", *net.initial_state(1)}
+    sizes = [d.dim_param or d.dim_value for d in inputs["features"].type.tensor_type.shape.dim]
+    assert sizes == ["batch", 3, "frames", 128]
+
+
+def test_an_export_beside_the_weights_is_taken_from_then_on(small):
+    assert load_net(small).engine == "torch"
+    with pytest.raises(CheckpointError, match="audiodae export"):
+        load_net(small, engine="onnx")
+    done = CliRunner().invoke(main, ["export", str(small)])
+    assert done.exit_code == 0, done.output
+    assert load_net(small).engine == "onnx"
+    assert load_net(small, engine="torch").engine == "torch"
+    assert load_net(small).fingerprint() == load_net(small, engine="torch").fingerprint()
+    save_checkpoint(small, DenoiserNet(DenoiserConfig(channels=(8, 8), blocks=1, heads=2)))
+    assert load_net(small).engine == "torch"  # trained anew: the old export is of no use
+
+
+def test_an_export_alone_is_a_model(small, tmp_path):
+    path = export(small, tmp_path / "alone.onnx")
+    assert "onnx_sha256" not in describe(small)
+    assert load_net(path).engine == "onnx"
+    with pytest.raises(AudiodaeError, match="safetensors file for torch"):
+        load_net(path, engine="torch")
+
+
+def test_a_changed_byte_of_an_export_is_noticed(small):
+    path = export(small, small.with_suffix(".onnx"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="onnx_sha256"):
+        load_net(small)
+
+
+@pytest.mark.parametrize("data", [b"", b"no model", pickle.dumps([1])])
+def test_what_is_no_export_is_refused_in_a_sentence(tmp_path, data):
+    (tmp_path / "a.onnx").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"a\.onnx"):
+        load_net(tmp_path / "a.onnx")
+
+
+def test_a_foreign_onnx_model_is_refused(tmp_path):
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "a.onnx")
+    with pytest.raises(CheckpointError, match="not a denoiser exported by audiodae"):
+        load_net(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "no model 'nothing'"),
+        (["speech-16k", "-o", "model.bin"], r"name ending in .onnx"),
+        (["speech-16k", "-o", "no/such/folder/model.onnx"], "folder is not there"),
+    ],
+)
+def test_what_cannot_be_exported_is_a_sentence(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["export", *arguments])
+    assert done.exit_code == 1
+    assert words in done.output and "Traceback" not in done.output
