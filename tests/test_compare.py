@@ -1,0 +1,66 @@
+"""The comparison with other denoisers: aligned, each in its own process, written as table and picture."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def rivals():
+    spec = importlib.util.spec_from_file_location("rivals", SCRIPTS / "rivals.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["rivals"] = module  # its dataclass looks itself up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("late", [-300, -1, 0, 1, 512, 1600])
+@pytest.mark.parametrize("extra", [-700, 0, 900])
+def test_an_output_is_compared_at_its_own_moments(late, extra):
+    given = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    output = np.roll(np.concatenate((given, np.zeros(4000, np.float32))), late)[: 8000 + extra]
+    moved = rivals().aligned(0.3 * output, given, 16000)
+    assert moved.shape == given.shape
+    np.testing.assert_allclose(moved[400:5600], 0.3 * given[400:5600], atol=1e-6)
+
+
+def test_frames_hold_all_that_was_given():
+    x = np.arange(1, 1001, dtype=np.float32)
+    whole = rivals().in_frames(x, 160, lambda frame: 2 * frame)
+    assert np.array_equal(whole[:1000], 2 * x) and not whole[1000:].any()
+
+
+def test_a_comparison_measures_cost_and_quality_and_names_who_is_missing(tmp_path):
+    for name in ("pesq", "pystoi", "matplotlib"):
+        pytest.importorskip(name)
+    rng = np.random.default_rng(1)
+    time_s = np.arange(24000) / 16000
+    clean = 0.2 * np.sin(900 * time_s) * (np.sin(9 * time_s) > 0)
+    for kind, noise in (("noisy", 0.05), ("clean", 0.0)):
+        (tmp_path / kind).mkdir()
+        sound = clean + noise * rng.standard_normal(24000)
+        soundfile.write(tmp_path / kind / "a_+5dB.wav", sound, 16000)
+    words = [tmp_path / "noisy", tmp_path / "clean", "--out", tmp_path / "out"]
+    words += ["--only", "speech-16k", "--dnsmos-every", "0"]
+    program = [sys.executable, str(SCRIPTS / "compare"), *map(str, words)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    missing = [name for name, rival in rivals().RIVALS.items() if not rivals().installed(rival)]
+    for name in missing:
+        assert f"{name}: left out, needs pip install" in done.stderr
+    rows = done.stdout.splitlines()
+    assert rows[0].endswith("| RTF | peak MB |")
+    assert rows[2].startswith("| noisy |") and rows[3].startswith("| speech-16k |")
+    cost = json.loads((tmp_path / "out/comparison.json").read_text())["costs"]["speech-16k"]
+    assert cost["real_time_factor"] > 0 and 50 < cost["peak_mb"] < 4000
+    assert (tmp_path / "out/comparison.png").stat().st_size > 5000
+    assert soundfile.info(tmp_path / "out/cleaned/speech-16k/a_+5dB.wav").frames == 24000
