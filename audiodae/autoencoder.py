@@ -1,8 +1,9 @@
 """Autoencoders of sound: log-mel patches through a narrow code and back.
 
 Two bodies (dense, convolutional) and two bottlenecks (plain, gaussian) make one class; what it is trained
-on (`denoising`: damaged in, clean out) makes the rest of the families. A patch is `(frames, mels)`, the
-level of each mel band in dB, shifted and scaled to about unit variance.
+on (`denoising`: damaged in, clean out) makes the rest of the families. Beside every body lies a straight
+path, principal component analysis, so that the body need only learn what is not linear. A patch is
+`(frames, mels)`, the level of each mel band in dB, shifted and scaled to about unit variance.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _CHOICES = {
     "down": ("stride", "max", "average"),
     "up": ("transposed", "upsample"),
 }
+_WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+_FIRST_LOGVAR = -3.0  # where the code starts as the principal components: sure enough to be of use
 _LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflow
 
 
@@ -107,6 +110,9 @@ class Autoencoder(nn.Module):
 
     to_mels: Tensor
     to_bins: Tensor
+    axes: Tensor
+    middle: Tensor
+    spread: Tensor
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -115,10 +121,14 @@ class Autoencoder(nn.Module):
         code = config.latent * (2 if config.bottleneck == "gaussian" else 1)
         body = _dense if config.body == "dense" else _conv
         self.encoder, self.decoder = body(config, code)
-        spread = torch.from_numpy(mel_matrix(config.mels, self.stft)).float()
+        # The straight path: principal axes of patches, and how far patches spread along each.
+        self.register_buffer("axes", torch.zeros(config.latent, config.features))
+        self.register_buffer("middle", torch.zeros(config.features))
+        self.register_buffer("spread", torch.ones(config.latent))
+        to_bins = torch.from_numpy(mel_matrix(config.mels, self.stft)).float()
         # Derived from the config, so not part of the weights.
-        self.register_buffer("to_bins", spread, persistent=False)
-        gather = spread / spread.sum(dim=1, keepdim=True)
+        self.register_buffer("to_bins", to_bins, persistent=False)
+        gather = to_bins / to_bins.sum(dim=1, keepdim=True)
         self.register_buffer("to_mels", gather.T.contiguous(), persistent=False)
 
     @property
@@ -139,15 +149,40 @@ class Autoencoder(nn.Module):
 
     def encode(self, patches: Tensor) -> Code:
         """`(n, frames, mels)` -> the code of each patch."""
+        straight = (patches.flatten(1) - self.middle) @ self.axes.T / self.spread
         code = self.encoder(patches)
         if self.config.bottleneck == "plain":
-            return Code(code, None)
+            return Code(straight + code, None)
         mean, logvar = code.chunk(2, dim=-1)
-        return Code(mean, logvar.clamp(-_LOGVAR_LIMIT, _LOGVAR_LIMIT))
+        return Code(straight + mean, logvar.clamp(-_LOGVAR_LIMIT, _LOGVAR_LIMIT))
 
     def decode(self, latent: Tensor) -> Tensor:
         """`(n, latent)` -> `(n, frames, mels)`."""
-        return self.decoder(latent)
+        straight = (latent * self.spread) @ self.axes + self.middle
+        return straight.view(-1, self.config.patch_frames, self.config.mels) + self.decoder(latent)
+
+    @torch.no_grad()
+    def start_from_pca(self, patches: Tensor) -> None:
+        """Lay the straight path along the principal axes of `(n, frames, mels)`, and silence the body.
+
+        So an untrained autoencoder is what the best linear one of its latent size is (Baldi and Hornik,
+        1989), the code has unit variance, and training adds what a linear one cannot do. The straight
+        path is not trained.
+        """
+        flat = patches.flatten(1).double()
+        middle = flat.mean(dim=0)
+        powers, axes = torch.linalg.eigh((flat - middle).T @ (flat - middle) / len(flat))
+        latent = self.config.latent
+        self.middle.copy_(middle)
+        self.axes.copy_(axes[:, -latent:].flip(1).T)
+        self.spread.copy_(powers[-latent:].flip(0).clamp_min(1e-6).sqrt())
+        for body in (self.encoder, self.decoder):
+            last = [m for m in body.modules() if isinstance(m, _WEIGHTED)][-1]
+            nn.init.zeros_(last.weight)
+            assert last.bias is not None
+            nn.init.zeros_(last.bias)
+            if body is self.encoder and self.config.bottleneck == "gaussian":
+                last.bias[latent:] = _FIRST_LOGVAR
 
     def sample(self, code: Code, generator: Generator | None = None) -> Tensor:
         """A draw from a gaussian code, with a gradient to mean and variance (Kingma and Welling, 2014).

@@ -22,10 +22,10 @@ from audiodae.autoencoder import Autoencoder, AutoencoderConfig
 from audiodae.errors import AudiodaeError
 
 FAMILIES: dict[str, AutoencoderConfig] = {
-    "vanilla": AutoencoderConfig(body="dense", hidden=(192, 128), latent=32),
-    "denoising": AutoencoderConfig(channels=(32, 64, 96), latent=128, denoising=True),
-    "convolutional": AutoencoderConfig(channels=(32, 64, 96), latent=32, dropout=0.02),
-    "variational": AutoencoderConfig(channels=(32, 64, 96), latent=32, bottleneck="gaussian"),
+    "vanilla": AutoencoderConfig(body="dense", hidden=(128, 96), latent=32),
+    "denoising": AutoencoderConfig(channels=(16, 32, 64), latent=64, denoising=True),
+    "convolutional": AutoencoderConfig(channels=(16, 32, 64), latent=32, dropout=0.02),
+    "variational": AutoencoderConfig(channels=(16, 32, 64), latent=32, bottleneck="gaussian"),
 }
 
 

@@ -5,7 +5,7 @@ The trainer asks a lesson and does not know denoisers from autoencoders.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -29,6 +29,9 @@ class Lesson(Protocol):
 
     def build(self) -> Net:
         """The untrained net."""
+
+    def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
+        """What a new net is told before the first step."""
 
     def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
         """The scalar to minimise at a step; `generator` is for what the net draws."""
@@ -55,6 +58,9 @@ class Denoising:
 
     def build(self) -> DenoiserNet:
         return DenoiserNet(self.recipe.model)
+
+    def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
+        """Nothing: an untrained denoiser lets everything through."""
 
     def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
         stage, _ = self.recipe.stage_at(step)
@@ -90,9 +96,20 @@ class Autoencoding:
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         assert recipe.autoencoder is not None
         self.config, self.elbo, self.device = recipe.autoencoder, recipe.elbo, device
+        self.pca_patches = recipe.pca_patches
 
     def build(self) -> Autoencoder:
         return Autoencoder(self.config)
+
+    def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
+        """The straight path of an autoencoder: the principal axes of what it should say."""
+        if not self.pca_patches:
+            return
+        assert isinstance(net, Autoencoder)
+        patches: list[Tensor] = []
+        while sum(map(len, patches)) < self.pca_patches:
+            patches.append(self._patches(net, next(mixtures))[1])
+        net.start_from_pca(torch.cat(patches))
 
     def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
         given, wanted = self._patches(net, mixture)

@@ -46,7 +46,8 @@ class Recipe:
     """Model, mix, loss, stages and optimiser. Short crops and small batches first learn fastest.
 
     A denoiser is `[model]` and `[loss]`. An autoencoder is `[autoencoder]` and `[elbo]`; with `family`
-    `[autoencoder]` need only say what is different from that family.
+    `[autoencoder]` need only say what is different from that family. `pca_patches` is how many patches the
+    straight path beside its body is laid by; with 0 there is none.
     `description` and `licence` are written into the JSON of the weights for whoever gets them.
     """
 
@@ -59,6 +60,7 @@ class Recipe:
     family: str = ""
     autoencoder: AutoencoderConfig | None = None
     elbo: ElboConfig = field(default_factory=ElboConfig)
+    pca_patches: int = 20_000
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip_norm: float = 3.0

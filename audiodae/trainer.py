@@ -6,6 +6,7 @@ Several processes started by `torchrun` share the work: each mixes its own batch
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import os
@@ -60,6 +61,8 @@ class Trainer:
             self.net = self.lesson.build().to(device)
         if start_from is not None:
             _take_over(self.net, start_from)
+        elif not (run / "state.pt").exists():
+            self.lesson.prepare(self.net, self._first_mixtures())
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = _optimizer(recipe, self.net)
         self.step = 0
@@ -110,6 +113,12 @@ class Trainer:
                 saved = time.monotonic()
         if self.rank == 0:
             self.save(recent)
+
+    def _first_mixtures(self) -> Iterator[Mixture]:
+        """Batches of the training, the same ones in every process."""
+        stage = self.recipe.stages[0]
+        for step in itertools.count():
+            yield self.training.batch(step, stage.batch_size, stage.crop_seconds)
 
     def _mixtures(self, last: int) -> Iterator[Mixture]:
         """The batches of the steps to come; the next one is mixed while a step is computed."""

@@ -131,7 +131,7 @@ def test_mel_bands_share_every_bin_out_completely() -> None:
 
 def test_a_mask_of_one_gives_the_recording_back() -> None:
     net = build("vanilla").eval()
-    net.encoder, net.decoder = torch.nn.Identity(), torch.nn.Identity()
+    net.forward = lambda patches: (patches, None)
     sound = 0.1 * torch.randn(2, 12_345, generator=rng())
     assert torch.allclose(net.masked(sound), sound, atol=1e-5)
 
@@ -218,3 +218,18 @@ def test_the_table_is_the_four_families() -> None:
     assert all(isinstance(config, AutoencoderConfig) for config in FAMILIES.values())
     assert [n for n, c in FAMILIES.items() if c.denoising] == ["denoising"]
     assert [n for n, c in FAMILIES.items() if c.bottleneck == "gaussian"] == ["variational"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_before_training_an_autoencoder_is_the_best_linear_one(name: str) -> None:
+    net = build(name, **SMALL).eval()
+    mixing = torch.randn(128, 128, generator=rng(1)) * torch.logspace(0, -2, 128)[:, None]
+    patches = (torch.randn(2000, 128, generator=rng(2)) @ mixing + 1.0).view(-1, 8, 16)
+    net.start_from_pca(patches)
+    rebuilt, code = net(patches)
+    flat = patches.flatten(1)
+    centred = flat - flat.mean(dim=0)
+    values = torch.linalg.svdvals(centred)
+    least = float(values[5:].square().sum())  # Eckart and Young, 1936
+    assert float((rebuilt - patches).detach().square().sum()) == pytest.approx(least, rel=1e-3)
+    assert code.mean.detach().std(dim=0).tolist() == pytest.approx([1.0] * 5, abs=0.01)

@@ -24,6 +24,7 @@ from audiodae.training import check_folders, family_recipe, train_folders
 
 RECIPE = """
 family = "{family}"
+pca_patches = 0
 held_out = 0.3
 validation_batches = 1
 [autoencoder]
