@@ -25,6 +25,7 @@ _COMMANDS = {
     "interpolate": "audiodae.cli_generate",
     "evaluate": "audiodae.cli_evaluate",
     "export": "audiodae.cli_export",
+    "live": "audiodae.cli_live",
     "models": "audiodae.cli_models",
     "plugin": "audiodae.cli_plugin",
     "train": "audiodae.cli_train",

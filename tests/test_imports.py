@@ -27,12 +27,12 @@ ROWS = [
     | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "spectral", "pairs", "scores"},
     {"lessons"}
     | {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
-    | {"gstreamer", "plugin"}
+    | {"gstreamer", "plugin", "live", "soundcard", "keyboard"}
     | {"walk", "latents", "embed", "anomaly", "detector_file", "plot_anomaly"}
     | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
     {"cli_embed", "cli_compress", "cli_anomaly", "cli_generate"}
     | {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"}
-    | {"cli_plugin", "cli_export"},
+    | {"cli_live", "cli_plugin", "cli_export"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
 
