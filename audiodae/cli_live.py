@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _STEP = 0.1  # of the strength, for a key
 _LOOK_SECONDS = 0.2
+_HANG_SECONDS = 5.0  # sound servers may need some to begin; a device silent for longer is restarted
 _SWITCH_SECONDS = 0.001  # Python's own 5 ms between threads are long beside a block
 
 
@@ -78,12 +79,12 @@ def live(**given: Any) -> None:
     audiodae live
     audiodae live --input pulse --output pulse --attenuation-limit 30
     """
-    from audiodae.soundcard import default_rate, duplex
+    from audiodae.soundcard import Duplex, default_rate
 
     rate = given["sample_rate"] or default_rate(given["input_device"])
     engine = _engine(rate, given)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    opened = duplex(
+    device = Duplex(
         given["input_device"],
         given["output_device"],
         sample_rate=rate,
@@ -92,20 +93,30 @@ def live(**given: Any) -> None:
         exchange=engine.exchange,
     )
     engine.start()
+    restarts, came = 0, time.monotonic()
     try:
-        with opened as device_seconds, _heeding_sigterm():
+        with device, _heeding_sigterm():
             delay_ms = 1e3 * engine.delay / rate
             click.echo(
                 f"Live at {rate} Hz, {delay_ms:.0f} ms behind (and about "
-                f"{1e3 * device_seconds:.0f} ms in the devices). b: bypass, +/-: strength, q: end.",
+                f"{1e3 * device.latency_seconds:.0f} ms in the devices). b: bypass, +/-: strength, "
+                "q: end.",
                 err=True,
             )
-            _watch(engine, delay_ms, given["duration"])
+            for before, after in _looks(engine, given["duration"]):
+                if sys.stderr.isatty():
+                    line = meter_line(engine, before, after, delay_ms)
+                    click.echo("\r\033[K" + line, err=True, nl=False)
+                if after.captured_samples > before.captured_samples:
+                    came = time.monotonic()
+                if not device.running or time.monotonic() > came + _HANG_SECONDS:
+                    device.restart()
+                    restarts, came = restarts + 1, time.monotonic()
     except KeyboardInterrupt:
         pass  # the usual way to end
     finally:
         engine.stop()
-    click.echo(summary(engine.tally, rate), err=True)
+    click.echo(summary(engine.tally, rate, restarts), err=True)
 
 
 def _engine(rate: int, given: dict[str, Any]) -> Live:
@@ -125,11 +136,10 @@ def _engine(rate: int, given: dict[str, Any]) -> Live:
     return Live(stream, block_length, round(rate * given["headroom_ms"] / 1e3))
 
 
-def _watch(engine: Live, delay_ms: float, duration: float | None) -> None:
-    """Keys and meters until the end."""
+def _looks(engine: Live, duration: float | None) -> Iterator[tuple[Tally, Tally]]:
+    """Heed the keys, and give the tallies of every look and the look before, until the end."""
     from audiodae.keyboard import keys
 
-    shown = sys.stderr.isatty()
     until = None if duration is None else time.monotonic() + duration
     before = engine.tally
     with keys() as pressed:
@@ -139,10 +149,7 @@ def _watch(engine: Live, delay_ms: float, duration: float | None) -> None:
                 if not press(engine, key):
                     return
             after = engine.tally
-            if shown:
-                click.echo(
-                    "\r\033[K" + meter_line(engine, before, after, delay_ms), err=True, nl=False
-                )
+            yield before, after
             before = after
 
 
@@ -168,12 +175,13 @@ def meter_line(engine: Live, before: Tally, after: Tally, delay_ms: float) -> st
     )
 
 
-def summary(tally: Tally, rate: int) -> str:
+def summary(tally: Tally, rate: int, restarts: int = 0) -> str:
     """What is said at the end."""
     return (
         f"\nCleaned {tally.cleaned_samples / rate:.1f} s; {tally.late_blocks} blocks late "
         f"({1e3 * tally.late_samples / rate:.0f} ms heard uncleaned), "
-        f"{1e3 * tally.dropped_samples / rate:.0f} ms dropped, {tally.xruns} xruns of the devices."
+        f"{1e3 * tally.dropped_samples / rate:.0f} ms dropped, {tally.xruns} xruns and {restarts} restarts "
+        "of the devices."
     )
 
 

@@ -67,6 +67,7 @@ class Tally:
     late_samples: int = 0
     dropped_samples: int = 0
     xruns: int = 0
+    captured_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ class Live:
             samples,
             self._given_up,
             xruns,
+            self._captured,
         )
 
     def meter(self, before: Tally, after: Tally) -> Meter:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,44 +50,79 @@ def default_rate(device: str | None) -> int:
         ) from error
 
 
-@contextmanager
-def duplex(
-    input_device: str | None,
-    output_device: str | None,
-    *,
-    sample_rate: int,
-    channels: int,
-    block_length: int,
-    exchange: Exchange,
-) -> Iterator[float]:
-    """Capture and play for as long as the context lasts; gives the devices' own latency in seconds.
+class Duplex:
+    """Captures and plays for as long as its context lasts.
 
-    Devices are names, parts of names, or numbers; None is the default. Raises `AudiodaeError` for a
-    device that is not there or cannot do what is asked.
+    Devices are names, parts of names, or numbers; None is the default. `exchange` is called from
+    PortAudio's own thread. Entering raises `AudiodaeError` for a device that is not there or cannot
+    do what is asked.
     """
-    sounddevice = _sounddevice()
 
-    def callback(captured: Any, played: Any, frames: int, moment: Any, status: Any) -> None:
-        exchange(captured, played, bool(status))
+    def __init__(
+        self,
+        input_device: str | None,
+        output_device: str | None,
+        *,
+        sample_rate: int,
+        channels: int,
+        block_length: int,
+        exchange: Exchange,
+    ) -> None:
+        self._sounddevice = _sounddevice()
+        self._devices = input_device, output_device
+        self._sample_rate, self._channels = sample_rate, channels
+        self._block_length = block_length
+        self._exchange = exchange
+        self._stream: Any = None
 
-    try:
-        stream = sounddevice.Stream(
-            device=(_wanted(input_device), _wanted(output_device)),
-            samplerate=sample_rate,
-            channels=channels,
-            blocksize=block_length,
-            dtype="float32",
-            latency="low",
-            callback=callback,
-        )
-    except (ValueError, sounddevice.PortAudioError) as error:
-        raise AudiodaeError(
-            f"From {input_device or 'the default input'} to {output_device or 'the default output'} "
-            f"at {sample_rate} Hz with {channels} channel(s) is not possible ({_first_line(error)}): "
-            f"{_ANOTHER}, or try another --rate or --channels."
-        ) from error
-    with stream:
-        yield sum(stream.latency)
+    @property
+    def latency_seconds(self) -> float:
+        """What the devices add to the delay, as they tell it."""
+        return float(sum(self._stream.latency))
+
+    @property
+    def running(self) -> bool:
+        """False once PortAudio has given up, as it does after some underruns."""
+        return bool(self._stream.active)
+
+    def restart(self) -> None:
+        """Open the devices anew, for when they have stopped."""
+        self._close()
+        self._open()
+
+    def __enter__(self) -> Duplex:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _open(self) -> None:
+        source, target = self._devices
+        try:
+            self._stream = self._sounddevice.Stream(
+                device=(_wanted(source), _wanted(target)),
+                samplerate=self._sample_rate,
+                channels=self._channels,
+                blocksize=self._block_length,
+                dtype="float32",
+                latency="low",
+                callback=self._callback,
+            )
+            self._stream.start()
+        except (ValueError, self._sounddevice.PortAudioError) as error:
+            raise AudiodaeError(
+                f"From {source or 'the default input'} to {target or 'the default output'} at "
+                f"{self._sample_rate} Hz with {self._channels} channel(s) is not possible "
+                f"({_first_line(error)}): {_ANOTHER}, or try another --rate or --channels."
+            ) from error
+
+    def _close(self) -> None:
+        self._stream.abort(ignore_errors=True)
+        self._stream.close(ignore_errors=True)
+
+    def _callback(self, captured: Any, played: Any, frames: int, moment: Any, status: Any) -> None:
+        self._exchange(captured, played, bool(status))
 
 
 def _wanted(device: str | None) -> str | int | None:

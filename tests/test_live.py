@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -190,32 +189,54 @@ def test_the_meters_tell_levels_and_load(denoiser):
 
 
 class Clockwork:
-    """A device layer without hardware: exchanges blocks when they are due, in a thread of its own."""
+    """A device layer without hardware: exchanges blocks when they are due, in a thread of its own.
 
-    def __init__(self, sound):
+    With `dies_after` samples it stops, as devices do, until it is restarted.
+    """
+
+    latency_seconds = 0.0
+
+    def __init__(self, sound, dies_after=None):
         self.sound = sound
         self.played = np.empty_like(sound)
         self.at = 0
+        self.dies_at = dies_after
+        self.restarts = 0
 
-    @contextmanager
-    def duplex(self, input_device, output_device, *, sample_rate, channels, block_length, exchange):
-        ended = threading.Event()
+    def __call__(self, *_, sample_rate, channels, block_length, exchange):
+        assert channels == self.sound.shape[1]
+        self.sample_rate, self.block_length, self.exchange = sample_rate, block_length, exchange
+        return self
 
-        def run():
-            began = time.perf_counter()
-            while not ended.is_set() and self.at + block_length <= len(self.sound):
-                block = slice(self.at, self.at + block_length)
-                exchange(self.sound[block], self.played[block], False)
-                self.at += block_length
-                time.sleep(max(0.0, began + self.at / sample_rate - time.perf_counter()))
+    @property
+    def running(self):
+        return self.thread.is_alive()
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield 0.0
-        finally:
-            ended.set()
-            thread.join()
+    def restart(self):
+        self.restarts += 1
+        self.dies_at = None
+        self.__exit__()
+        self.__enter__()
+
+    def __enter__(self):
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def run(self):
+        began = time.perf_counter() - self.at / self.sample_rate
+        while not self.ended.is_set() and self.at + self.block_length <= len(self.sound):
+            if self.dies_at is not None and self.at >= self.dies_at:
+                return
+            block = slice(self.at, self.at + self.block_length)
+            self.exchange(self.sound[block], self.played[block], False)
+            self.at += self.block_length
+            time.sleep(max(0.0, began + self.at / self.sample_rate - time.perf_counter()))
 
 
 class Slow:
@@ -235,11 +256,9 @@ class Slow:
 
 def run_clockwork(live, seconds):
     device = Clockwork(noise(1, int(seconds * RATE)).T)
-    opened = device.duplex(
-        None, None, sample_rate=RATE, channels=1, block_length=BLOCK, exchange=live.exchange
-    )
+    device(sample_rate=RATE, channels=1, block_length=BLOCK, exchange=live.exchange)
     live.start()
-    with opened:
+    with device:
         while device.at + BLOCK <= len(device.sound):
             time.sleep(0.02)
     live.stop()
@@ -296,7 +315,7 @@ def test_a_worker_that_fails_leaves_the_sound_on_and_tells_at_the_end(denoiser):
 
 def test_the_command_runs_with_a_device_and_says_how_it_went(model_path, monkeypatch):
     device = Clockwork(noise(2, 30 * RATE).T)
-    monkeypatch.setattr(audiodae.soundcard, "duplex", device.duplex)
+    monkeypatch.setattr(audiodae.soundcard, "Duplex", device)
     monkeypatch.setattr(audiodae.soundcard, "default_rate", lambda _: RATE)
     words = ["live", "--model", str(model_path), "--channels", "2", "--block-ms", "20"]
     words += ["--headroom-ms", "5"]
@@ -305,6 +324,16 @@ def test_the_command_runs_with_a_device_and_says_how_it_went(model_path, monkeyp
     assert f"Live at {RATE} Hz, 57 ms behind" in result.output
     (seconds,) = re.findall(r"Cleaned ([\d.]+) s", result.output)
     assert 0.1 <= float(seconds) <= device.at / RATE + 0.1
+
+
+def test_a_device_that_stops_is_started_again(model_path, monkeypatch):
+    device = Clockwork(noise(1, 30 * RATE).T, dies_after=RATE // 10)
+    monkeypatch.setattr(audiodae.soundcard, "Duplex", device)
+    words = ["live", "--model", str(model_path), "--rate", str(RATE), "--duration", "0.8"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert device.restarts >= 1 and device.at > RATE // 5
+    assert f"{device.restarts} restarts of the devices" in result.output
 
 
 def test_without_the_package_or_its_library_the_way_out_is_named(monkeypatch):
@@ -381,6 +410,7 @@ def sound_server(tmp_path):
     changed |= {"PULSE_SOURCE": "room.monitor", "PULSE_SINK": "call"}
     environment = {**os.environ, **changed}
     daemon = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    clients = []
     try:
         until = time.monotonic() + 10
         while subprocess.run(["pactl", "info"], env=environment, capture_output=True).returncode:
@@ -392,20 +422,26 @@ def sound_server(tmp_path):
         )
         if " pulse," not in listed.stdout:
             pytest.skip("PortAudio does not see PulseAudio (Debian: libasound2-plugins)")
+        # A null sink works two seconds at a time until someone wants it sooner.
+        sooner = ["--raw", "--latency-msec=20"]
+        for sink in ("room", "call"):
+            with Path("/dev/zero").open("rb") as zeros:
+                words = ["pacat", "--playback", f"--device={sink}", *sooner]
+                clients.append(subprocess.Popen(words, env=environment, stdin=zeros))
         yield environment
     finally:
-        daemon.terminate()
-        daemon.wait(10)
+        for process in (*clients, daemon):
+            process.terminate()
+            process.wait(10)
 
 
-def likeness(a, b):
-    """The largest correlation of two signals at any shift, and the shift in samples."""
-    size = 1 << (len(a) + len(b)).bit_length()
-    both = np.fft.irfft(np.fft.rfft(a, size) * np.conj(np.fft.rfft(b, size)))
-    shift = int(np.argmax(np.abs(both)))
-    return both[shift] / np.sqrt(
-        (a**2).sum() * (b**2).sum()
-    ), shift if shift < size // 2 else shift - size
+def found(part, sound):
+    """How like `part` the likest place in `sound` is: 1 where it is found as it was."""
+    size = 1 << len(sound).bit_length()
+    products = np.fft.irfft(np.fft.rfft(sound, size) * np.conj(np.fft.rfft(part, size)))
+    sums = np.cumsum(np.concatenate([[0.0], np.square(sound, dtype=np.float64)]))
+    energy = sums[len(part) :] - sums[: -len(part)]
+    return np.max(products[: len(energy)] / np.sqrt(np.maximum(energy, 1e-3) * (part**2).sum()))
 
 
 def test_a_real_sound_server_hears_the_cleaned_sound(sound_server, tmp_path):
@@ -413,46 +449,34 @@ def test_a_real_sound_server_hears_the_cleaned_sound(sound_server, tmp_path):
         Path(__file__).parent / "data" / "noisy-speech.flac", dtype="float32", frames=40000
     )
     soundfile.write(tmp_path / "room.wav", speech, rate)
+    words = ["--input", "pulse", "--output", "pulse", "--rate", "16000", "--model", "speech-16k"]
     live = subprocess.Popen(
-        [
-            *AUDIODAE,
-            "live",
-            "--input",
-            "pulse",
-            "--output",
-            "pulse",
-            "--rate",
-            "16000",
-            *["--block-ms", "20", "--headroom-ms", "100", "--model", "speech-16k"],
-        ],
+        [*AUDIODAE, "live", *words, "--block-ms", "20", "--headroom-ms", "100"],
         env=sound_server,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert "Live at 16000 Hz" in live.stderr.readline()
+    raw = ["--raw", "--format=float32le", "--rate=16000", "--channels=1", "--latency-msec=20"]
     with (tmp_path / "call.f32").open("wb") as heard:
         recorder = subprocess.Popen(
-            [
-                "parec",
-                "--device=call.monitor",
-                "--format=float32le",
-                "--rate=16000",
-                "--channels=1",
-            ],
-            env=sound_server,
-            stdout=heard,
+            ["parec", "--device=call.monitor", *raw], env=sound_server, stdout=heard
         )
         subprocess.run(
-            ["paplay", "--device=room", str(tmp_path / "room.wav")], env=sound_server, check=True
+            ["paplay", "--device=room", "--latency-msec=50", str(tmp_path / "room.wav")],
+            env=sound_server,
+            check=True,
         )
-        time.sleep(0.5)
+        time.sleep(1.0)
         recorder.terminate()
         recorder.wait(10)
     live.send_signal(signal.SIGINT)
     _, said = live.communicate(timeout=20)
     assert live.returncode == 0 and "Cleaned" in said, said
     call = np.fromfile(tmp_path / "call.f32", "<f4")
-    wanted = audiodae.load("speech-16k")(speech, rate)
-    like_cleaned, _ = likeness(call, wanted)
-    like_noisy, _ = likeness(call, speech)
-    assert like_cleaned > like_noisy and like_cleaned > 0.6, (like_cleaned, like_noisy, said)
+    # Piece by piece, because on a busy machine the server itself leaves gaps.
+    cleaned_parts = np.split(audiodae.load("speech-16k")(speech, rate), 10)
+    noisy_parts = np.split(speech, 10)
+    like_cleaned = np.median([found(part, call) for part in cleaned_parts])
+    like_noisy = np.median([found(part, call) for part in noisy_parts])
+    assert like_cleaned > 0.9 > like_noisy, (like_cleaned, like_noisy, said)
