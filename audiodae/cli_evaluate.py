@@ -17,7 +17,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "models",
     multiple=True,
     metavar="NAME|FILE",
-    help="Clean with this model; repeatable.",
+    help="Clean with this denoiser, or mask with this autoencoder; repeatable.",
 )
 @click.option(
     "--enhanced", type=_FOLDER, multiple=True, help="Folder of cleaned files; repeatable."
@@ -45,10 +45,9 @@ def evaluate(
     Files are paired by their path below the two folders. Without --model and --enhanced the model for
     their sample rate is measured (that of the first pair).
     """
-    from audiodae.api import load
     from audiodae.audio import info
     from audiodae.checkpoint import model_for
-    from audiodae.evaluate import run
+    from audiodae.evaluate import enhancer, run
     from audiodae.pairs import find_pairs
 
     names = models
@@ -58,7 +57,7 @@ def evaluate(
         noisy,
         clean,
         enhanced=enhanced,
-        models={name: load(name, device) for name in names},
+        models={name: enhancer(name, device) for name in names},
         json_file=json_file,
         dnsmos_every=dnsmos_every,
         limit=limit,

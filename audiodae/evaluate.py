@@ -21,10 +21,12 @@ import torch
 from tqdm import tqdm
 
 from audiodae import metrics
+from audiodae.api import load
 from audiodae.atomic import AtomicFile, reason
-from audiodae.checkpoint import FULL_BAND_RATE
+from audiodae.checkpoint import FULL_BAND_RATE, describe, load_autoencoder
 from audiodae.errors import AudiodaeError
 from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
+from audiodae.resample import resample
 from audiodae.scores import NOISY, Evaluation, Row
 from audiodae.spectral import log_spectral_distance_db
 
@@ -168,6 +170,24 @@ def run(
         if report is not None:
             report.discard()
     return evaluation
+
+
+def enhancer(name_or_path: str, device: str = "cpu") -> Enhancer:
+    """A model as something to measure: a denoiser as it is, an autoencoder by what it cannot rebuild.
+
+    See `Autoencoder.masked` for the second. Raises as `audiodae.load`.
+    """
+    if describe(name_or_path).get("kind") != "autoencoder":
+        return load(name_or_path, device)
+    net = load_autoencoder(name_or_path, device)
+
+    @torch.inference_mode()
+    def masked(noisy: Samples, sample_rate: int) -> npt.NDArray[np.floating]:
+        given = resample(noisy, sample_rate, net.sample_rate)
+        sound = net.masked(torch.from_numpy(given)[None].to(net.device))[0].cpu().numpy()
+        return resample(sound, net.sample_rate, sample_rate)[..., : noisy.shape[-1]]
+
+    return masked
 
 
 def _write(report: AtomicFile, text: str) -> None:

@@ -52,7 +52,9 @@ def train_folders(
             recipe = replace(recipe, model=net.config)
     _join_processes(chosen)
     try:
-        training, validation = _mixers(speech, noise, rir, recipe, cache or run / "cache", chosen)
+        training, validation = make_mixers(
+            speech, noise, rir, recipe, cache or run / "cache", chosen
+        )
         trainer = Trainer(recipe, training, validation, run, device=chosen, start_from=start_from)
         trainer.train(stop_after_steps)
     finally:
@@ -154,7 +156,7 @@ def _corpora(
     }
 
 
-def _mixers(
+def make_mixers(
     speech: Sequence[Path],
     noise: Sequence[Path],
     rir: Sequence[Path],
@@ -162,6 +164,7 @@ def _mixers(
     cache: Path,
     device: torch.device,
 ) -> tuple[Mixer, Mixer]:
+    """Mixers of the groups a recipe trains on and of those it holds out. Raises `AudiodaeError`."""
     parts: list[dict[str, Corpus | None]] = [{}, {}]
     for name, corpus in _corpora(speech, noise, rir, recipe, cache).items():
         if name == "noise" and corpus is not None:

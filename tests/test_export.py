@@ -66,7 +66,7 @@ def test_the_exported_net_agrees_with_torch_for_any_batch_and_frames(pair, batch
         assert np.abs(value - wanted_after[name].numpy()).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", pretrained_names())
+@pytest.mark.parametrize("name", pretrained_names("denoiser"))
 def test_a_shipped_onnx_file_is_that_of_the_shipped_weights(name):
     weights = checkpoint_path(name)
     exported = weights.with_suffix(".onnx").read_bytes()

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from audiodae.checkpoint import load_autoencoder
 from audiodae.cli import main
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
 from audiodae.errors import AudiodaeError, RecipeError
+from audiodae.evaluate import enhancer
 from audiodae.families import FAMILIES, family
 from audiodae.recipe import read_recipe
 from audiodae.training import check_folders, family_recipe, train_folders
@@ -206,3 +208,13 @@ def test_the_command_trains_a_family_by_its_name(root: Path) -> None:
     both = ["--family", "vanilla", "--recipe", str(root / "vanilla.toml")]
     result = CliRunner().invoke(main, [*arguments, *both])
     assert result.exit_code == 2 and "not both" in result.output
+
+
+def test_an_autoencoder_can_be_measured_as_a_denoiser_at_any_rate(root: Path) -> None:
+    train(root, "denoising", "measured", stop_after_steps=1)
+    masked = enhancer(str(root / "measured"))
+    for sample_rate in (16000, 44100):
+        noisy = np.random.default_rng(0).normal(0, 0.1, 20_001).astype(np.float32)
+        cleaned = masked(noisy, sample_rate)
+        assert cleaned.shape == noisy.shape
+        assert 0 < np.square(cleaned).sum() < 1.01 * np.square(noisy).sum()
