@@ -1,10 +1,11 @@
 """Where a recording is not like the normal ones: learned from a folder of these alone.
 
-Each patch is described by its latent and by how badly each band was reconstructed. A Gaussian over
-these descriptions, fitted to normal recordings, gives a patch its score: the Mahalanobis distance
-per dimension. A clip is as odd as its mean patch or its oddest patches are, whichever is rarer among
-normal clips. Scores are given in units of their threshold, a quantile of normal scores that were
-taken of clips the Gaussian had not seen.
+Each patch is described by how badly an autoencoder reconstructs its bands and frames, by the lowest
+and highest level of its bands, and by how suddenly it changes. Three Gaussians are fitted to normal
+recordings: one over a clip's mean and deviation of these descriptions (hum, lost bands, codecs), two
+over how far a patch is from its own clip's median (gaps and clicks; sounds that do not belong). The
+distance of Mahalanobis from them is the score, in units of a threshold: a quantile of normal scores
+that were taken of clips the Gaussians had not seen.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from audiodae.latents import Patches, Progress, Trained, encode
 Floats = npt.NDArray[np.float64]
 
 QUANTILE = 0.99
-_BANDS = 16
-_SHRINK = 0.05  # of the covariance towards its diagonal
+_ERROR_BANDS, _LEVEL_BANDS = 16, 8
+_LEVELS = slice(_ERROR_BANDS, _ERROR_BANDS + 2 * _LEVEL_BANDS)  # of a description
+_MOMENTS = slice(_LEVELS.stop, _LEVELS.stop + 5)
+_SHRINK_PATCHES, _SHRINK_CLIPS = 0.05, 0.3  # of covariances towards their diagonal
 _FOLDS = 4
 _ODD_PATCHES = 0.9  # the quantile of a clip's patches that stands for its oddest
 _FEWEST_PATCHES = 40
@@ -42,11 +45,11 @@ class Gaussian:
     whitening: Floats
 
     @classmethod
-    def fit(cls, rows: Floats) -> Gaussian:
+    def fit(cls, rows: Floats, shrink: float = _SHRINK_PATCHES) -> Gaussian:
         mean = rows.mean(axis=0)
         covariance = np.cov(rows, rowvar=False)
-        covariance = (1 - _SHRINK) * covariance + _SHRINK * np.diag(np.diag(covariance))
-        covariance += 1e-9 * np.trace(covariance) / len(mean) * np.eye(len(mean))
+        covariance = (1 - shrink) * covariance + shrink * np.diag(np.diag(covariance))
+        covariance += np.diag(1e-6 * np.diag(covariance) + 1e-12)
         values, vectors = np.linalg.eigh(covariance)
         return cls(mean, vectors / np.sqrt(values))
 
@@ -56,13 +59,48 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Detector:
-    """What `fit` learned. Clip statistics are standardised by the normal clips' `centre`, `spread`."""
+class Normal:
+    """What normal clips are like as a whole, and their patches against their own median."""
 
-    gaussian: Gaussian
+    clips: Gaussian
+    moments: Gaussian
+    levels: Gaussian
+
+    @classmethod
+    def fit(cls, clips: Sequence[Floats]) -> Normal:
+        within = np.concatenate([_within(clip) for clip in clips])
+        return cls(
+            Gaussian.fit(np.stack([_whole(clip) for clip in clips]), _SHRINK_CLIPS),
+            Gaussian.fit(within[:, _MOMENTS]),
+            Gaussian.fit(within[:, _LEVELS]),
+        )
+
+    def patches(self, clip: Floats) -> Floats:
+        """Distances of the moments and of the levels of every patch, `(2, patches)`."""
+        within = _within(clip)
+        return np.stack(
+            [self.moments.distance(within[:, _MOMENTS]), self.levels.distance(within[:, _LEVELS])]
+        )
+
+    def statistics(self, clip: Floats) -> Floats:
+        """Logs, as distances are skewed: of the whole clip, of its mean and of its oddest patches."""
+        whole = self.clips.distance(_whole(clip)[None])[0]
+        moments = self.patches(clip)[0]
+        oddest = np.quantile(moments, _ODD_PATCHES)
+        return np.log(np.maximum([whole, moments.mean(), oddest, moments.max()], 1e-9))
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What `fit` learned. Clip statistics are standardised by the normal clips' `centre`, `spread`.
+
+    `patch_thresholds` are for moments and levels.
+    """
+
+    normal: Normal
     centre: Floats
     spread: Floats
-    patch_threshold: float
+    patch_thresholds: Floats
     clip_threshold: float
     quantile: float
     model: str
@@ -116,13 +154,34 @@ class Scores:
 
 
 def describe(autoencoder: Autoencoder, patches: Tensor) -> Floats:
-    """Latent and log reconstruction error in 16 bands: `(n, frames, mels)` -> `(n, latent + 16)`."""
-    latent = encode(autoencoder, patches)
+    """What is looked at in each patch: `(n, frames, mels)` -> `(n, 37)`.
+
+    Log reconstruction error of 16 bands; lowest and highest level over time of 8 bands; the steepest
+    rise and fall of the level from frame to frame, the largest change of the spectrum, and the log
+    error of the worst and of the median frame.
+    """
     with torch.inference_mode():
-        error = (patches - autoencoder.decode(latent)).square().mean(dim=1)
-        bands = torch.nn.functional.adaptive_avg_pool1d(error[:, None], _BANDS)[:, 0]
-        rows = torch.cat([latent, (bands + _ERROR_FLOOR).log()], dim=1)
+        error = (patches - autoencoder.decode(encode(autoencoder, patches))).square()
+        of_frames = (error.mean(dim=2) + _ERROR_FLOOR).log()
+        change = patches.diff(dim=1)
+        rows = torch.cat(
+            [
+                (_bands(error.mean(dim=1), _ERROR_BANDS) + _ERROR_FLOOR).log(),
+                _bands(patches.amin(dim=1), _LEVEL_BANDS),
+                _bands(patches.amax(dim=1), _LEVEL_BANDS),
+                change.mean(dim=2).amax(dim=1, keepdim=True),
+                change.mean(dim=2).amin(dim=1, keepdim=True),
+                (change.square().mean(dim=2).amax(dim=1, keepdim=True) + _ERROR_FLOOR).log(),
+                of_frames.amax(dim=1, keepdim=True),
+                of_frames.median(dim=1, keepdim=True).values,
+            ],
+            dim=1,
+        )
     return rows.cpu().numpy().astype(np.float64)
+
+
+def _bands(rows: Tensor, count: int) -> Tensor:
+    return torch.nn.functional.adaptive_avg_pool1d(rows[:, None], count)[:, 0]
 
 
 def describe_file(
@@ -154,21 +213,19 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
     if len(parts) < 2 * _FOLDS:
         joined = np.concatenate(parts)
         parts = np.array_split(joined, min(40, len(joined) // 5))
-    distances: list[Floats] = [np.zeros(0)] * len(parts)
+    patches_of: list[Floats] = [np.zeros((2, 0))] * len(parts)
+    statistics = np.zeros((len(parts), 4))
     for fold in range(_FOLDS):
-        seen = [part for i, part in enumerate(parts) if i % _FOLDS != fold]
-        gaussian = Gaussian.fit(np.concatenate(seen))
+        seen = Normal.fit([part for i, part in enumerate(parts) if i % _FOLDS != fold])
         for i in range(fold, len(parts), _FOLDS):
-            distances[i] = gaussian.distance(parts[i])
-    statistics = np.stack([_statistics(d) for d in distances])
+            patches_of[i], statistics[i] = seen.patches(parts[i]), seen.statistics(parts[i])
     centre, spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-6
-    of_clips = [_standing(d, centre, spread) for d in distances]
     return Detector(
-        Gaussian.fit(np.concatenate(parts)),
+        Normal.fit(parts),
         centre,
         spread,
-        float(np.quantile(np.concatenate(distances), quantile)),
-        float(np.quantile(of_clips, quantile)),
+        np.quantile(np.concatenate(patches_of, axis=1), quantile, axis=1),
+        float(np.quantile([_standing(row, centre, spread) for row in statistics], quantile)),
         quantile,
         model.name,
         model.sha256,
@@ -177,18 +234,20 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
 
 def score(rows: Floats, detector: Detector, patch_seconds: float) -> Scores:
     """Scores of a recording from the descriptions of its patches, in units of the thresholds."""
-    distance = detector.gaussian.distance(rows)
-    clip = _standing(distance, detector.centre, detector.spread) / detector.clip_threshold
-    seconds = np.arange(len(rows)) * patch_seconds
-    return Scores(clip, distance / detector.patch_threshold, seconds, patch_seconds)
+    statistics = detector.normal.statistics(rows)
+    clip = _standing(statistics, detector.centre, detector.spread) / detector.clip_threshold
+    patches = (detector.normal.patches(rows) / detector.patch_thresholds[:, None]).max(axis=0)
+    return Scores(clip, patches, np.arange(len(rows)) * patch_seconds, patch_seconds)
 
 
-def _statistics(distance: Floats) -> Floats:
-    """Log of the mean patch and of the oddest ones: distances are never negative, and skewed."""
-    return np.log([distance.mean(), np.quantile(distance, _ODD_PATCHES), distance.max()])
+def _whole(clip: Floats) -> Floats:
+    return np.concatenate([clip.mean(axis=0), clip.std(axis=0)])
 
 
-def _standing(distance: Floats, centre: Floats, spread: Floats) -> float:
+def _within(clip: Floats) -> Floats:
+    return np.asarray(clip - np.median(clip, axis=0))
+
+
+def _standing(statistics: Floats, centre: Floats, spread: Floats) -> float:
     """How far out a clip stands among normal ones, never negative: 1 is one deviation above."""
-    above = (_statistics(distance) - centre) / spread
-    return float(np.logaddexp(0.0, above.max()))
+    return float(np.logaddexp(0.0, ((statistics - centre) / spread).max()))

@@ -10,12 +10,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from audiodae.anomaly import Detector, Gaussian
+from audiodae.anomaly import Detector, Gaussian, Normal
 from audiodae.atomic import reason, write_whole
 from audiodae.errors import CheckpointError
 
 KIND = "anomaly-detector"
 FORMAT = 1
+_ARRAYS = ("centre", "spread", "patch_thresholds")
+_GAUSSIANS = ("clips", "moments", "levels")
 
 
 def detector_path(path: Path) -> Path:
@@ -26,19 +28,16 @@ def detector_path(path: Path) -> Path:
 def write_detector(path: Path, detector: Detector) -> Path:
     """Write `PATH.safetensors` and `PATH.json`; the first of them. Raises `AudioError`."""
     tensors = detector_path(path)
-    data = save(
-        {
-            "mean": detector.gaussian.mean,
-            "whitening": np.ascontiguousarray(detector.gaussian.whitening),
-            "centre": detector.centre,
-            "spread": detector.spread,
-        }
-    )
+    arrays = {name: getattr(detector, name) for name in _ARRAYS}
+    for name in _GAUSSIANS:
+        gaussian = getattr(detector.normal, name)
+        arrays[f"{name}.mean"] = gaussian.mean
+        arrays[f"{name}.whitening"] = np.ascontiguousarray(gaussian.whitening)
+    data = save(arrays)
     card = {
         "format": FORMAT,
         "kind": KIND,
         "autoencoder": {"model": detector.model, "sha256": detector.sha256},
-        "patch_threshold": detector.patch_threshold,
         "clip_threshold": detector.clip_threshold,
         "quantile": detector.quantile,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -71,10 +70,10 @@ def read_detector(path: Path) -> Detector:
     try:
         arrays = load(data)
         return Detector(
-            Gaussian(arrays["mean"], arrays["whitening"]),
-            arrays["centre"],
-            arrays["spread"],
-            patch_threshold=float(card["patch_threshold"]),
+            Normal(*(Gaussian(arrays[f"{n}.mean"], arrays[f"{n}.whitening"]) for n in _GAUSSIANS)),
+            centre=arrays["centre"],
+            spread=arrays["spread"],
+            patch_thresholds=arrays["patch_thresholds"],
             clip_threshold=float(card["clip_threshold"]),
             quantile=float(card["quantile"]),
             model=str(card["autoencoder"]["model"]),

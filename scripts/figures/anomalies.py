@@ -37,14 +37,18 @@ class Baseline:
         self.net = model.net
         rows = [self._patches(x) for x in normal]
         self.fit(np.concatenate(rows), model.net.config.latent)
-        statistics = np.stack([anomaly._statistics(self.patch_scores(r)) for r in rows])
+        statistics = np.stack([self._statistics(r) for r in rows])
         self.centre, self.spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-6
 
     def _patches(self, x: np.ndarray) -> np.ndarray:
         return patches(x, self.net).flatten(1).numpy()
 
     def __call__(self, x: np.ndarray) -> float:
-        return anomaly._standing(self.patch_scores(self._patches(x)), self.centre, self.spread)
+        return float(((self._statistics(self._patches(x)) - self.centre) / self.spread).max())
+
+    def _statistics(self, rows: np.ndarray) -> np.ndarray:
+        scores = self.patch_scores(rows)
+        return np.log([scores.mean(), np.quantile(scores, 0.9), scores.max()])
 
 
 class ByPca(Baseline):
@@ -60,7 +64,7 @@ class ByForest(Baseline):
     """On the mean and deviation of every mel band over the patch."""
 
     def fit(self, rows: np.ndarray, size: int) -> None:
-        self.forest = IsolationForest(200, random_state=0).fit(self._summary(rows))
+        self.forest = IsolationForest(n_estimators=200, random_state=0).fit(self._summary(rows))
 
     def _summary(self, rows: np.ndarray) -> np.ndarray:
         frames = rows.reshape(len(rows), -1, self.net.config.mels)
