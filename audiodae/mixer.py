@@ -6,7 +6,7 @@ only on the seed and the step, so a resumed training sees what an uninterrupted 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,13 @@ from torch import Generator, Tensor
 
 from audiodae import corrupt
 from audiodae.corpus import INT16_SCALE, Corpus
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, AudioError
 from audiodae.levels import active_level, db_to_gain, noise_gain_for_snr, rms
 
 _SPEED_MARGIN = 192  # samples at each end that take the wrap-around of a speed change
 _FFT_GRAIN = 512  # crop lengths are multiples of this, which keeps their transforms fast
 _BABBLE_TALKERS = 4
+GENERATED = "generated"  # the folder, and so the category, of generated noise
 _TRIES = 4  # crops of speech looked at before a quiet one is taken
 
 
@@ -30,6 +31,8 @@ class MixConfig:
 
     `category_weights` multiplies how often a noise category (a sub-folder's name) is drawn; without it a
     category is drawn by the square root of its length, so that no large one drowns the small ones.
+    `generated_noise` is the chance of noise from a folder named `generated` (`audiodae generate -o
+    generated/`, given as one more noise folder); above 0 that folder is not drawn from otherwise.
     """
 
     snr_db: tuple[float, float] = (-7.0, 22.0)
@@ -40,6 +43,7 @@ class MixConfig:
     noise_only: float = 0.04
     second_noise: float = 0.3
     synthetic_noise: float = 0.15
+    generated_noise: float = 0.0
     babble: float = 0.08
     room: float = 0.3
     equalise_speech: float = 0.4
@@ -86,6 +90,10 @@ class Mixer:
         self.device = torch.device(device)
         self._speech = _Draw(speech, by_group=True, weights={}) if speech else None
         weights = config.category_weights
+        self._generated: _Draw | None = None
+        if noise and config.generated_noise > 0.0:
+            noise, generated = _parted(noise)
+            self._generated = _Draw(generated, by_group=True, weights={})
         self._noise = _Draw(noise, by_group=False, weights=weights) if noise else None
         self._rooms = _Draw(rooms, by_group=True, weights={}) if rooms else None
 
@@ -148,6 +156,11 @@ class Mixer:
                     synthetic + noise * corrupt.chance(size, 0.3, rng)[:, None],
                     noise,
                 )
+        if self._generated is not None:
+            drawn = corrupt.chance(size, c.generated_noise, rng)
+            rows = int(drawn.sum())
+            if rows:
+                noise[drawn] = _levelled(self._crops(self._generated, rows, samples, numbers))
         crowded = corrupt.chance(size, c.babble, rng)
         rows = int(crowded.sum())
         if self._speech is not None and rows:
@@ -265,6 +278,22 @@ class _Draw:
             if not active or float(np.square(crop).mean()) > 1e-5:
                 break
         return crop
+
+
+def _parted(noise: Corpus) -> tuple[Corpus | None, Corpus]:
+    """Recorded noise (None when there is none) and generated noise, by the name of the folder."""
+    parts = [
+        replace(
+            noise, clips=tuple(c for c in noise.clips if (c.category == GENERATED) == generated)
+        )
+        for generated in (False, True)
+    ]
+    if not parts[1].clips:
+        raise AudioError(
+            f"mix.generated_noise is above 0, but no noise folder is named {GENERATED!r}: make one "
+            f"with `audiodae generate -o {GENERATED}` and give it as one more --noise."
+        )
+    return parts[0] if parts[0].clips else None, parts[1]
 
 
 def _levelled(x: Tensor) -> Tensor:

@@ -152,3 +152,26 @@ def test_si_sdr_is_the_snr_for_uncorrelated_noise_and_ignores_scale() -> None:
     noisy = clean + 0.1 * noise
     assert float(si_sdr_db(noisy, clean)) == pytest.approx(20.0, abs=0.1)
     assert float(si_sdr_db(3 * noisy, clean)) == pytest.approx(20.0, abs=0.1)
+
+
+def test_generated_noise_is_drawn_as_often_as_asked_and_else_not(tmp_path: Path) -> None:
+    speech = write_folder(tmp_path, "speech", 2, 2.0)
+    noise = write_folder(tmp_path, "noise", 4, 2.0)
+    t = np.arange(2 * RATE) / RATE
+    (tmp_path / "generated").mkdir()
+    soundfile.write(tmp_path / "generated" / "a.wav", np.sin(2 * np.pi * 3000 * t) * 0.3, RATE)
+    config = replace(PLAIN, generated_noise=0.4, synthetic_noise=0.0, second_noise=1.0)
+    config = replace(config, equalise_noise=0.0, equalise_speech=0.0, swell=0.0)
+    voices = read_corpus([speech], RATE, tmp_path / "cache")
+    both = read_corpus([noise, tmp_path / "generated"], RATE, tmp_path / "cache")
+    mixture = Mixer(voices, both, None, config).batch(0, 200, 0.5)
+    spectrum = torch.fft.rfft(mixture.noisy - mixture.clean).abs().square()
+    tonal = spectrum[:, 1490:1511].sum(dim=1) > 0.9 * spectrum.sum(dim=1)
+    assert 0.3 < tonal.float().mean() < 0.5
+    # Never in between: recorded noise has none of it mixed in.
+    assert (spectrum[~tonal, 1490:1511].sum(dim=1) < 0.05 * spectrum[~tonal].sum(dim=1)).all()
+    only = read_corpus([tmp_path / "generated"], RATE, tmp_path / "cache")
+    assert Mixer(voices, only, None, config).batch(0, 4, 0.5).noisy.isfinite().all()
+    recorded = read_corpus([noise], RATE, tmp_path / "cache")
+    with pytest.raises(AudioError, match="no noise folder is named 'generated'"):
+        Mixer(voices, recorded, None, config)
