@@ -5,6 +5,7 @@ A file alone and a batch of files on a GPU go through the same lines: one file i
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -17,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiodae.audio import Reader, Writer, output_format
+from audiodae.checkpoint import replace_file
 from audiodae.errors import AudioError
 from audiodae.options import Options
 from audiodae.plan import Job
 from audiodae.report import FileReport, explain
 from audiodae.stream import OFFLINE_BLOCK_FRAMES, Streamer, at_rate
+from audiodae.voice import VoiceTrack
 
 BLOCK_SECONDS = 4.0
 BLOCK_SAMPLES = 1 << 20  # of all files and channels together, whatever the rate
@@ -106,13 +109,24 @@ def _stream(
             row[:, : block.shape[1]] = block  # a track that has ended goes on in silence
         for track, cleaned in zip(tracks, streamer.feed(together), strict=True):
             track.write(cleaned)
+        if options.vad is not None:
+            _hear(tracks, streamer)
         if progress:
             progress(sum(block.shape[1] for block in blocks) / sample_rate)
     if heard:
         for track, cleaned in zip(tracks, streamer.flush(), strict=True):
             track.write(cleaned)
+        if options.vad is not None:
+            _hear(tracks, streamer)
     if len(tracks) == 1:
         tracks[0].nonfinite += streamer.nonfinite  # finite, but louder than any sound
+
+
+def _hear(tracks: list[_Track], streamer: Streamer) -> None:
+    for track, probability in zip(tracks, streamer.speech_probability, strict=True):
+        if track.voice is None:
+            track.voice = VoiceTrack(streamer.sample_rate, streamer.hop_seconds)
+        track.voice.add(probability)
 
 
 class _Track:
@@ -122,6 +136,7 @@ class _Track:
         self.job = job
         self.failure = ""
         self.model = ""
+        self.voice: VoiceTrack | None = None
         self.nonfinite = 0
         self.warnings: list[str] = []
         self._files = ExitStack()
@@ -210,6 +225,11 @@ class _Track:
             return
         try:
             self._files.close()
+            if self.job.vad is not None:
+                about = {"source": str(self.job.source), "seconds": round(self.seconds, 3)}
+                voice = self.voice or VoiceTrack(self.info.sample_rate, 1.0)
+                self.job.vad.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(self.job.vad, json.dumps(voice.plain(about)).encode())
         except Exception as error:
             self.fail(error)
 

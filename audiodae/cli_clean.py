@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _PIPE = "-"
-_FOR_FILES = ("target", "container", "subtype", "residue", "plot", "report", "jobs")
+_FOR_FILES = ("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs")
 _FOR_PIPES = ("sample_rate", "encoding", "input_channels")
 
 
@@ -81,6 +81,12 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
 @click.option("--subtype", metavar="SUBTYPE", help="PCM_16, PCM_24, FLOAT, VORBIS...")
 @click.option("--residue", type=_FOLDER, help="Also write what was removed into this folder.")
 @click.option("--plot", type=_FOLDER, help="Also draw before and after into this folder (PNG).")
+@click.option(
+    "--vad",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER|FILE.json",
+    help="Also write the speech probability over time (JSON).",
+)
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report (.json)."
 )
@@ -140,6 +146,7 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
         subtype=given["subtype"],
         residue=given["residue"],
         plot=given["plot"],
+        vad=given["vad"],
         overwrite=given["overwrite"],
         skip_existing=given["skip_existing"],
     )

@@ -38,7 +38,8 @@ class Options:
     `link` says what several channels share: "linked" one mask for all, "each" a mask for each,
     "mid" the cleaned mean on every channel. `container` ("flac", "opus") and `subtype` ("PCM_24")
     change the format, which otherwise stays that of the recording. `residue` and `plot` are folders
-    for what was removed and for before/after pictures. An existing file is replaced only with
+    for what was removed and for before/after pictures, `vad` one for speech probabilities over time
+    (JSON), or the file itself for a single recording. An existing file is replaced only with
     `overwrite`; `skip_existing` leaves out what an earlier run with the same settings has made.
     """
 
@@ -49,6 +50,7 @@ class Options:
     subtype: str | None = None
     residue: Path | None = None
     plot: Path | None = None
+    vad: Path | None = None
     overwrite: bool = False
     skip_existing: bool = False
 

@@ -40,13 +40,15 @@ class Job:
     root: Path
     residue: Path | None = None
     plot: Path | None = None
+    vad: Path | None = None
     container: str | None = None
     action: Action = "clean"
     reason: str = ""
 
     @property
     def outputs(self) -> list[Path]:
-        return [path for path in (self.target, self.residue, self.plot) if path is not None]
+        every = (self.target, self.residue, self.plot, self.vad)
+        return [path for path in every if path is not None]
 
     def recorded(self, options: Options) -> list[tuple[Path, Path]]:
         """The audio files made, each with the folder whose manifest lists it."""
@@ -152,7 +154,12 @@ def _with_extras(
 ) -> Job:
     residue = options.residue and options.residue / relative
     plot = options.plot and options.plot / relative.with_name(relative.name + ".png")
-    return Job(found.source, output, root, residue, plot, container, found.action, found.reason)
+    vad = options.vad
+    if vad is not None and vad.suffix.lower() != ".json":
+        vad = vad / relative.with_name(relative.name + ".json")
+    return Job(
+        found.source, output, root, residue, plot, vad, container, found.action, found.reason
+    )
 
 
 def _name_of(folder: Path) -> str:

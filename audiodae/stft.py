@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.arrays import Array, Constant, array_namespace, windows
+from audiodae.arrays import Array, Constant, array_namespace
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,12 @@ class Stft:
 
     def analyse(self, x: Array) -> Array:
         """`(batch, samples)` -> `(batch, frames, bins)` complex, without padding."""
-        frames = windows(x, self.n_fft, self.hop_length)
-        return array_namespace(x).fft.rfft(frames * _window(self.n_fft, self.hop_length).like(x))
+        xp = array_namespace(x)
+        count, parts = self.frames(x.shape[-1]), self.n_fft // self.hop_length
+        used = x[:, : (count + parts - 1) * self.hop_length]
+        hops = used.reshape(x.shape[0], count + parts - 1, self.hop_length)
+        frames = xp.concat([hops[:, k : k + count] for k in range(parts)], axis=-1)
+        return xp.fft.rfft(frames * _window(self.n_fft, self.hop_length).like(x))
 
     def synthesise(self, spec: Array, tail: Array | None = None) -> tuple[Array, Array]:
         """Overlap-add: `(batch, frames, bins)`, `(batch, tail_samples)` -> `(batch, frames * hop_length)`.

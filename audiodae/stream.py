@@ -13,11 +13,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+import numpy as np
+
 from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
 from audiodae.checkpoint import DEFAULT_MODEL, load_net
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.net import Engine, Net
 from audiodae.resample import Resampler, check_rate
+from audiodae.voice import speech_probability
 
 Link = Literal["linked", "each", "mid"]
 
@@ -122,7 +125,15 @@ class Streamer:
         self._down = Resampler(*rates, rows=self._signals, home=self._home)
         self._up = Resampler(*rates[::-1], rows=self._signals, home=self._home)
         self._form = Form("numpy", "float32", "cpu", self._fewest_dimensions())
+        self._speech: Array
+        self._given: tuple[int, int, Array, int]  # samples from, to; their probabilities from frame
         self._restart()
+        self._given = (0, 0, self._speech, 0)
+
+    @property
+    def hop_seconds(self) -> float:
+        """Seconds from a frame to the next: how often the net decides."""
+        return self._net.stft.hop_length / self._net.sample_rate
 
     @property
     def latency(self) -> int:
@@ -161,6 +172,24 @@ class Streamer:
             )
         self._attenuation_limit_db = None if limit_db is None else float(limit_db)
 
+    @property
+    def speech_probability(self) -> Any:
+        """How probably there is speech, from 0 to 1, for every sample that was last given out.
+
+        `(n,)`, or `(batch, n)` for a batch, like the array that came from the last `feed` or `flush`:
+        value `i` belongs to sample `i` of it. It changes once a frame and is read from the mask and
+        the level of what is left, whatever `mix` and `attenuation_limit_db` are; `audiodae.voice`
+        says what it is not. With link "each" it is that of the channel with the most of it.
+        """
+        start, stop, track, first = self._given
+        xp = array_namespace(track)
+        if start == stop:
+            return like(self._home.zeros(*self._form_of_track(0)), self._form)
+        frames = self._frame_at(np.arange(start, stop)) - first
+        index = xp.asarray(np.clip(frames, 0, track.shape[-1] - 1), device=track.device)
+        values = xp.take(track, index, axis=-1).reshape(self.batch, -1, stop - start)
+        return like(xp.max(values, axis=1).reshape(self._form_of_track(stop - start)), self._form)
+
     def feed(self, x: Audio) -> Audio:
         """Take the next samples, give those that are ready.
 
@@ -194,6 +223,7 @@ class Streamer:
         if rows is None:
             self.nonfinite = 0
             self._restart()
+            self._given = (0, 0, self._speech, 0)
             return
         rows = [operator.index(row) for row in rows]
         for row in rows:
@@ -202,12 +232,14 @@ class Streamer:
                     f"Row {row} cannot be reset: this stream has rows 0 to {self.batch - 1}."
                 )
         signals = _members(rows, self._signals // self.batch)
+        masks = _members(rows, self._masks // self.batch)
         with self._home.without_gradients():
             for buffer in (self._pending, self._tail, self._ready):
                 buffer[signals] = 0.0
+            self._speech = copy(self._speech)
+            self._speech[masks] = 0.0
         self._down.reset(signals)
         self._up.reset(signals)
-        masks = _members(rows, self._masks // self.batch)
         for name, fresh in self._net.initial_state(len(masks)).items():
             remembered = copy(self._net_state[name])
             remembered[masks] = fresh
@@ -231,6 +263,7 @@ class Streamer:
             "pending": copy(self._pending),
             "tail": copy(self._tail),
             "ready": copy(self._ready),
+            "speech": copy(self._speech),
             "down": self._down.state,
             "up": self._up.state,
         }
@@ -256,6 +289,8 @@ class Streamer:
         self._pending = self._own(state["pending"])
         self._tail = self._own(state["tail"])
         self._ready = self._own(state["ready"])
+        self._speech = self._own(state["speech"])
+        self._given = (0, 0, self._speech, 0)
         self._down.state = state["down"]
         self._up.state = state["up"]
 
@@ -287,6 +322,7 @@ class Streamer:
         self._pending = silence  # at the model's rate: lead-in, then what no block has moved past
         self._tail = copy(silence)  # overlap-add, unfinished
         self._ready = copy(silence[:, :0])  # at the stream's rate, not yet given
+        self._speech = self._home.zeros(self._masks, 0)  # probabilities of the newest frames
         self._net_state = self._net.initial_state(self._masks)
         self._down.reset()
         self._up.reset()
@@ -322,12 +358,31 @@ class Streamer:
     def _release(self, until: int) -> Array:
         """The outputs before number `until` not yet given, in the layout of the last chunk."""
         count = max(0, until - self._samples_out)
+        self._note_speech(count)
         out, self._ready = self._ready[:, :count], self._ready[:, count:]
         self._samples_out += count
         out = out.reshape(self.batch, self._signals // self.batch, count)
         xp = array_namespace(out)
         out = xp.broadcast_to(out, (self.batch, self.channels, count))  # the mid goes on all
         return out.reshape(out.shape[3 - self._form.dimensions :])
+
+    def _note_speech(self, count: int) -> None:
+        """Before `count` samples are given: keep their probabilities, let go of older ones."""
+        first = self._steps * self.block_frames - self._speech.shape[-1]
+        start, stop = self._samples_out, self._samples_out + count
+        self._given = (start, stop, self._speech, first)
+        old = min(max(0, int(self._frame_at(stop)) - first), self._speech.shape[-1])
+        if old:
+            self._speech = copy(self._speech[:, old:])
+
+    def _frame_at(self, sample: Any) -> Any:
+        """Number of the frame whose middle is nearest to a sample."""
+        stft = self._net.stft
+        moment = sample * self._net.sample_rate // self.sample_rate
+        return np.maximum(0, (moment + stft.n_fft // 2 - stft.hop_length // 2) // stft.hop_length)
+
+    def _form_of_track(self, samples: int) -> tuple[int, ...]:
+        return (self.batch, samples) if self._form.dimensions == 3 else (samples,)
 
     def _advance(self, samples: Array) -> None:
         """`(signals, n)` in; as many blocks as that completes are cleaned onto `_ready`."""
@@ -338,28 +393,34 @@ class Streamer:
             count = (self._pending.shape[-1] - lead) // step
             if count == 0:
                 return
-            cleaned = []
+            cleaned, speech = [], [self._speech]
             for i in range(count):
-                out = self._clean_block(self._pending[:, i * step : i * step + lead + step])
+                out, probability = self._clean_block(
+                    self._pending[:, i * step : i * step + lead + step]
+                )
                 # The first samples out belong to the lead-in and not to the signal.
                 early = max(0, lead - self._steps * step)
                 cleaned.append(out[:, early:])
+                speech.append(probability)
                 self._steps += 1
             self._pending = copy(self._pending[:, count * step :])
+            self._speech = xp.concat(speech, axis=-1)
             out = self._up.feed(xp.concat(cleaned, axis=-1))
             self._ready = xp.concat((self._ready, out), axis=-1)
 
-    def _clean_block(self, samples: Array) -> Array:
-        """`(signals, tail + step)` -> `(signals, step)`, `tail` samples late."""
+    def _clean_block(self, samples: Array) -> tuple[Array, Array]:
+        """`(signals, tail + step)` -> `(signals, step)`, `tail` samples late; `(masks, frames)`."""
         spec = self._net.stft.analyse(samples)
-        mask, self._net_state = self._net.mask(self._heard(spec), self._net_state)
+        heard = self._heard(spec)
+        mask, self._net_state = self._net.mask(heard, self._net_state)
+        speech = speech_probability(heard, mask, self._net.stft)
         if self._attenuation_limit_db is not None:
             mask = limit_attenuation(mask, 10.0 ** (-self._attenuation_limit_db / 20.0))
         gain = (1.0 - self._mix) + self._mix * mask
         if self._masks != self._signals:
             gain = array_namespace(gain).repeat(gain, self.channels, axis=0)
         out, self._tail = self._net.stft.synthesise(spec * gain, self._tail)
-        return out
+        return out, speech
 
     def _heard(self, spec: Array) -> Array:
         """The spectra the net is to make masks for: `(signals, ...)` -> `(masks, ...)`."""

@@ -19,7 +19,7 @@ ROWS = [
     {"errors", "config", "levels", "arrays", "resample", "stft"}
     | {"atomic", "formats", "wav", "ffmpeg", "sndfile", "writer", "pipe", "audio"},
     {"features", "layers", "net"},
-    {"autoencoder", "denoiser", "onnx_net"},
+    {"autoencoder", "denoiser", "onnx_net", "voice"},
     {"checkpoint", "export", "families", "stream"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
