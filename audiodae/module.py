@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
-from torch import Tensor, nn
+try:
+    from torch import Tensor, nn
+except ImportError as error:
+    raise ImportError(
+        "audiodae.Denoise is a module of PyTorch, which is not installed: "
+        "pip install 'audiodae[torch]'. Without it, audiodae.load() cleans numpy arrays."
+    ) from error
 
 from audiodae.api import Denoiser, load
 from audiodae.checkpoint import DEFAULT_MODEL

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("ffmpeg") is None or os.name == "nt", reason="needs the program ffmpeg and a shell"
 )
 CLEAN = f"{shlex.quote(sys.executable)} -m audiodae clean -"
+MODEL = "speech-16k"
 QUIET = "ffmpeg -hide_banner -loglevel error -nostdin"
 
 
@@ -36,9 +37,9 @@ def talk(tmp_path):
     return tmp_path
 
 
-def test_between_two_ffmpegs_the_length_and_the_bits_are_those_of_the_stream(talk, model_path):
+def test_between_two_ffmpegs_the_length_and_the_bits_are_those_of_the_stream(talk):
     code, said = shell(
-        f"{QUIET} -i talk.wav -f wav -c:a pcm_f32le - | {CLEAN} --model {model_path} "
+        f"{QUIET} -i talk.wav -f wav -c:a pcm_f32le - | {CLEAN} --model {MODEL} "
         f"| {QUIET} -f wav -i - -c:a pcm_f32le clean.wav",
         talk,
     )
@@ -46,26 +47,26 @@ def test_between_two_ffmpegs_the_length_and_the_bits_are_those_of_the_stream(tal
     clean, rate = soundfile.read(talk / "clean.wav", dtype="float32")
     noisy, _ = soundfile.read(talk / "talk.wav", dtype="float32")
     assert rate == 44_100 and clean.shape == noisy.shape
-    stream = audiodae.load(model_path).stream(sample_rate=rate, channels=2)
+    stream = audiodae.load(MODEL).stream(sample_rate=rate, channels=2)
     wanted = np.concatenate([stream.feed(noisy.T), stream.flush()], axis=-1)
     np.testing.assert_array_equal(clean.T, wanted)
 
 
-def test_raw_sound_goes_between_them_too(talk, model_path):
+def test_raw_sound_goes_between_them_too(talk):
     raw = "--encoding s16 --rate 44100 --input-channels 2"
     code, said = shell(
-        f"{QUIET} -i talk.wav -f s16le - | {CLEAN} {raw} --model {model_path} > clean.s16", talk
+        f"{QUIET} -i talk.wav -f s16le - | {CLEAN} {raw} --model {MODEL} > clean.s16", talk
     )
     assert (code, said) == (0, "")
     assert (talk / "clean.s16").stat().st_size == 50_021 * 2 * 2
 
 
-def test_a_video_s_sound_is_cleaned_as_the_readme_says(tmp_path, model_path):
+def test_a_video_s_sound_is_cleaned_as_the_readme_says(tmp_path):
     soundfile.write(tmp_path / "talk.wav", noise(1, 48_000).T, 48_000)
     code, said = shell(f"{QUIET} -i talk.wav -c:a aac talk.mp4", tmp_path)
     assert code == 0, said
     code, said = shell(
-        f"{QUIET} -i talk.mp4 -f wav - | {CLEAN} --model {model_path} | {QUIET} -i - talk-clean.m4a",
+        f"{QUIET} -i talk.mp4 -f wav - | {CLEAN} --model {MODEL} | {QUIET} -i - talk-clean.m4a",
         tmp_path,
     )
     assert (code, said) == (0, "")
@@ -82,11 +83,11 @@ def seconds(path):
 
 
 @pytest.mark.parametrize("rate", [16_000, 48_000])
-def test_the_first_sample_is_out_after_the_latency_and_one_more(rate, model_path):
-    latency = audiodae.load(model_path).stream(sample_rate=rate).latency
+def test_the_first_sample_is_out_after_the_latency_and_one_more(rate):
+    latency = audiodae.load(MODEL).stream(sample_rate=rate).latency
     block = rate // 100
     with subprocess.Popen(
-        [*shlex.split(CLEAN), "--encoding", "f32", "--rate", str(rate), "--model", model_path],
+        [*shlex.split(CLEAN), "--encoding", "f32", "--rate", str(rate), "--model", MODEL],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -100,10 +101,10 @@ def test_the_first_sample_is_out_after_the_latency_and_one_more(rate, model_path
         assert len(process.stdout.read()) == 4 * latency
 
 
-def test_a_live_ffmpeg_is_heard_while_it_runs(model_path, tmp_path):
+def test_a_live_ffmpeg_is_heard_while_it_runs():
     source = "anoisesrc=r=48000:d=30"
     program = (
-        f"{QUIET} -re -f lavfi -i {source} -f wav -flush_packets 1 - | {CLEAN} --model {model_path}"
+        f"{QUIET} -re -f lavfi -i {source} -f wav -flush_packets 1 - | {CLEAN} --model {MODEL}"
     )
     with subprocess.Popen(
         ["bash", "-c", program], stdout=subprocess.PIPE, start_new_session=True
@@ -116,7 +117,7 @@ def test_a_live_ffmpeg_is_heard_while_it_runs(model_path, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_when_the_sender_is_killed_what_came_is_cleaned_to_its_end(model_path, tmp_path):
+def test_when_the_sender_is_killed_what_came_is_cleaned_to_its_end():
     source = "anoisesrc=r=16000:d=60"
     sender = subprocess.Popen(
         [*QUIET.split(), "-re", "-f", "lavfi", "-i", source, "-f", "s16le", "-"],
@@ -124,7 +125,7 @@ def test_when_the_sender_is_killed_what_came_is_cleaned_to_its_end(model_path, t
     )
     # Counted on the way, so that it is known how much came.
     with subprocess.Popen(
-        [*shlex.split(CLEAN), "--encoding", "s16", "--rate", "16000", "--model", model_path],
+        [*shlex.split(CLEAN), "--encoding", "s16", "--rate", "16000", "--model", MODEL],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,10 +139,10 @@ def test_when_the_sender_is_killed_what_came_is_cleaned_to_its_end(model_path, t
     assert len(out) == len(came) // 2 * 2
 
 
-def test_when_the_listener_leaves_the_whole_pipe_ends_without_a_word_from_us(talk, model_path):
+def test_when_the_listener_leaves_the_whole_pipe_ends_without_a_word_from_us(talk):
     line = (
         f"ffmpeg -hide_banner -loglevel quiet -nostdin -f lavfi -i anoisesrc=d=3600 -f wav - "
-        f"| {CLEAN} --model {model_path} | head -c 5000 > some.wav; echo ${{PIPESTATUS[1]}}"
+        f"| {CLEAN} --model {MODEL} | head -c 5000 > some.wav; echo ${{PIPESTATUS[1]}}"
     )
     done = subprocess.run(
         ["bash", "-c", line], cwd=talk, capture_output=True, text=True, timeout=120
@@ -150,9 +151,9 @@ def test_when_the_listener_leaves_the_whole_pipe_ends_without_a_word_from_us(tal
     assert (talk / "some.wav").stat().st_size == 5000
 
 
-def test_an_ffmpeg_that_finds_no_sound_leaves_one_sentence(tmp_path, model_path):
+def test_an_ffmpeg_that_finds_no_sound_leaves_one_sentence(tmp_path):
     code, said = shell(
-        f"ffmpeg -loglevel quiet -nostdin -i none.mp4 -f wav - | {CLEAN} --model {model_path} > out.wav",
+        f"ffmpeg -loglevel quiet -nostdin -i none.mp4 -f wav - | {CLEAN} --model {MODEL} > out.wav",
         tmp_path,
     )
     assert code != 0 and "empty" in said and "Traceback" not in said

@@ -11,10 +11,12 @@ import soundfile
 from click.testing import CliRunner
 from sounds import noise
 
+import audiodae
 from audiodae.cli import main
 from audiodae.plugin import FILE_NAME
 
 RATE = 44100
+MODEL = "speech-16k"
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +93,9 @@ def sound_file(folder, channels=2, frames=30011, rate=RATE):
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (8000, 3)])
-def test_a_file_comes_out_as_clean_makes_it(home, tmp_path, model_path, rate, channels):
+def test_a_file_comes_out_as_clean_makes_it(home, tmp_path, rate, channels):
     source = sound_file(tmp_path, channels, rate=rate)
-    words = ["--model", model_path, "--mix", 0.9, "--attenuation-limit", 20]
+    words = ["--model", MODEL, "--mix", 0.9, "--attenuation-limit", 20]
     cleaned = tmp_path / "cleaned.wav"
     assert (
         CliRunner()
@@ -104,7 +106,7 @@ def test_a_file_comes_out_as_clean_makes_it(home, tmp_path, model_path, rate, ch
     streamed = tmp_path / "streamed.f32"
     done = launch(
         home,
-        f"filesrc location={source} ! wavparse ! audiodae model={model_path} mix=0.9 "
+        f"filesrc location={source} ! wavparse ! audiodae model={MODEL} mix=0.9 "
         f"attenuation-limit=20 block-frames=64 ! filesink location={streamed}",
     )
     assert "CRITICAL" not in done.stderr and "WARNING" not in done.stderr
@@ -165,10 +167,10 @@ print(seen["in"], seen["out"], seen["held"], told)
 """
 
 
-def test_every_sample_keeps_its_time_and_the_latency_is_told_truly(home, model_path, denoiser):
-    came, left, held, told_ns = map(int, session(home, TIMES, model_path).split())
+def test_every_sample_keeps_its_time_and_the_latency_is_told_truly(home):
+    came, left, held, told_ns = map(int, session(home, TIMES, MODEL).split())
     assert came == left == 50 * 441
-    latency = denoiser.stream(sample_rate=44100).latency
+    latency = audiodae.load(MODEL).stream(sample_rate=44100).latency
     assert told_ns == -(-latency * 10**9 // 44100)
     assert held == latency
 
@@ -225,8 +227,8 @@ print(len(data), len(wanted), gap(50, 90), gap(105, 190), gap(205, 245))
 """
 
 
-def test_properties_act_while_playing_and_a_missing_model_is_a_warning(home, model_path):
-    warning, figures = session(home, CHANGES, model_path).splitlines()
+def test_properties_act_while_playing_and_a_missing_model_is_a_warning(home):
+    warning, figures = session(home, CHANGES, MODEL).splitlines()
     assert "nowhere" in warning
     out, came, cleaned, bypassed, limited = map(float, figures.split())
     assert out == came == 300 * 160
@@ -258,9 +260,9 @@ pipeline.set_state(Gst.State.NULL)
 """
 
 
-def test_a_seek_flushes_and_what_follows_has_its_own_length_and_time(home, tmp_path, model_path):
+def test_a_seek_flushes_and_what_follows_has_its_own_length_and_time(home, tmp_path):
     source = sound_file(tmp_path)
-    whole, rest = session(home, FLUSHES, model_path, source).splitlines()
+    whole, rest = session(home, FLUSHES, MODEL, source).splitlines()
     assert whole.split() == ["0", "30011"]
     begin, frames = map(int, rest.split())
     assert abs(begin - 200_000_000) <= 10**9 // RATE + 1

@@ -3,6 +3,8 @@
 import asyncio
 import pickle
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -147,6 +149,44 @@ def test_a_listener_of_an_async_stream_may_leave(denoiser):
             return chunk
 
     assert asyncio.run(main()).shape[-1] > 0
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Gone:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Gone())
+import asyncio, numpy, audiodae
+from audiodae.live import Live
+chunks = numpy.split(numpy.random.default_rng(0).uniform(-1, 1, 9000).astype("f4"), 9)
+
+async def count():
+    cleaned = audiodae.aclean_chunks(chunks, sample_rate=16000)
+    return sum([chunk.size async for chunk in cleaned])
+
+assert sum(chunk.size for chunk in audiodae.clean_chunks(chunks, sample_rate=16000)) == 9000
+assert asyncio.run(count()) == 9000
+live = Live(audiodae.load().stream(sample_rate=48000), 480)
+live.start()
+live.exchange(numpy.zeros((480, 1), "f4"), numpy.zeros((480, 1), "f4"))
+live.stop()
+assert live.tally.cleaned_samples == 480
+try:
+    audiodae.Denoise
+except ImportError as error:
+    assert "audiodae[torch]" in str(error), error
+else:
+    raise AssertionError("there is no torch")
+"""
+
+
+def test_chunks_and_live_sound_are_cleaned_without_torch():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # ------------------------------------------------------------------------------------- torch
