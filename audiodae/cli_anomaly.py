@@ -10,7 +10,7 @@ import click
 
 from audiodae.progress import bar, failed, printable, say
 
-DEFAULT = "convolutional-16k"
+DEFAULT = "vanilla-16k"
 _DETECTOR = "anomaly-detector"
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")

@@ -10,7 +10,7 @@ import click
 
 from audiodae.progress import bar, failed, printable, say
 
-DEFAULT = "convolutional-16k"
+DEFAULT = "vanilla-16k"
 _TARGET = click.option(
     "-o",
     "--output",

@@ -12,7 +12,7 @@ from audiodae.progress import bar, failed, printable, say
 if TYPE_CHECKING:
     from audiodae.embed import Embedding
 
-DEFAULT = "convolutional-16k"
+DEFAULT = "vanilla-16k"
 
 
 @click.command(short_help="Turn recordings into vectors.")

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 from recogniser import whisper_base
+from tasks_model import machine
 
 from audiodae.cli import main
 
@@ -30,6 +31,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("recordings/deeper").mkdir(parents=True)
     shutil.copy("interview.wav", "recordings/a.wav")
     soundfile.write("recordings/deeper/b.flac", speech[:16000], sample_rate)
+    Path("machines").mkdir()
+    soundfile.write("machines/fan.wav", machine(12.0), 16000)
     return tmp_path
 
 
@@ -42,7 +45,14 @@ def test_the_shell_examples_run(recordings: Path) -> None:
         # One process is enough here: what --jobs does has a test of its own.
         result = CliRunner().invoke(main, [a if a != "2" else "1" for a in arguments])
         assert result.exit_code == 0, f"{line}\n{result.output}"
-    for made in ("clean.wav", "cleaned/deeper/b.flac", "wavs/deeper/b.wav", "removed", "pictures"):
+    for made in (
+        "clean.wav",
+        "cleaned/deeper/b.flac",
+        "wavs/deeper/b.wav",
+        "removed",
+        "pictures",
+        "odd/a.wav.png",
+    ):
         assert (recordings / made).exists(), made
     assert not (recordings / "elsewhere").exists()
     assert soundfile.info("wavs/deeper/b.wav").subtype == "PCM_24"

@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument("--noise", required=True, help="folder of noise, a sub-folder a category")
     parser.add_argument("--cache", default=".cache", help="folder for decoded audio")
     parser.add_argument("--models", nargs="+", help="instead of those each part takes")
-    parser.add_argument(
-        "--judge", default="convolutional-16k", help="in whose latents noise is compared"
-    )
+    parser.add_argument("--judge", default="vanilla-16k", help="in whose latents noise is compared")
     args = parser.parse_args()
     chosen = args.models
     for part in args.parts or PARTS:

@@ -84,8 +84,8 @@ def run(args: Namespace) -> None:
 
 
 def damaged(parts, systems) -> None:
-    normal = [p.samples for p in pieces(parts["speech"][0], SECONDS, 2, limit=400)]
-    clean = [p.samples for p in pieces(parts["speech"][1], SECONDS, 3, limit=80)]
+    normal = [p.samples for p in pieces(parts["speech"][0], SECONDS, 2, limit=300)]
+    clean = [p.samples for p in pieces(parts["speech"][1], SECONDS, 3, limit=60)]
     clean = [x for x in clean if len(x) > 4 * 16_000]
     ways = ten_ways([p.samples for p in pieces(parts["noise"][1], 1.0, 2)])
     print(

@@ -16,7 +16,7 @@ from audiodae.generate import generate, texture_of
 from audiodae.latents import Trained, encode
 
 SECONDS = 6.0
-COUNT = 240
+COUNT = 160
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from audiodae.autoencoder import SCALE_DB
 from audiodae.embed import clip_vector
 from audiodae.latents import Trained, encode
 
-TRAINING_PATCHES = 60_000
+TRAINING_PATCHES = 40_000
 
 
 def all_patches(corpus_pieces: list[Piece], net) -> torch.Tensor:
@@ -30,7 +30,7 @@ def fit_pca(parts, net, size: int) -> PCA:
     rng = torch.Generator().manual_seed(0)
     chosen = []
     for training, _ in parts.values():
-        rows = all_patches(pieces(training, 10.0, 3, limit=1500), net)
+        rows = all_patches(pieces(training, 10.0, 3, limit=1000), net)
         chosen.append(rows[torch.randperm(len(rows), generator=rng)[: TRAINING_PATCHES // 2]])
     return PCA(size, svd_solver="randomized", random_state=0).fit(
         torch.cat(chosen).flatten(1).numpy()
@@ -97,13 +97,13 @@ def several(labels: np.ndarray, groups: np.ndarray, least: int) -> np.ndarray:
 def probe(args: Namespace) -> None:
     parts = corpora(args)
     print("\n### What a linear classifier reads off the vectors of a clip\n")
-    noise = [p for part in parts["noise"] for p in pieces(part, 10.0, 3)]
+    noise = [p for part in parts["noise"] for p in pieces(part, 8.0, 2)]
     labels, groups = np.array([p.category for p in noise]), np.array([p.group for p in noise])
     kept = several(labels, groups, 5)
     noise = [p for p, keep in zip(noise, kept, strict=True) if keep]
     labels, groups = labels[kept], groups[kept]
 
-    speech = [p for part in parts["speech"] for p in pieces(part, 5.0, 6)]
+    speech = [p for part in parts["speech"] for p in pieces(part, 5.0, 4)]
     talkers, files = np.array([p.group for p in speech]), np.array([p.name for p in speech])
     kept = several(talkers, files, 2)
     speech = [p for p, keep in zip(speech, kept, strict=True) if keep]
@@ -114,7 +114,7 @@ def probe(args: Namespace) -> None:
 
     print(
         f"Balanced accuracy in %, logistic regression. Noise: {len(set(labels))} categories, "
-        f"{len(noise)} pieces of 10 s, 5 folds by source group. Talkers: {len(set(talkers))}, "
+        f"{len(noise)} pieces of 8 s, 5 folds by source group. Talkers: {len(set(talkers))}, "
         f"{len(speech)} pieces of 5 s, 5 folds by file. Vectors are means and standard deviations "
         "over the clip.\n"
     )
