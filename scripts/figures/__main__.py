@@ -19,6 +19,7 @@ PARTS = {
     "compression": ("compression", "run", PLAIN),
     "anomalies": ("anomalies", "run", [*PLAIN, "variational-16k"]),
     "generation": ("generation", "run", ["variational-16k"]),
+    "ablation": ("ablation", "run", ["variational-16k"]),
 }
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--cache", default=".cache", help="folder for decoded audio")
     parser.add_argument("--models", nargs="+", help="instead of those each part takes")
     parser.add_argument("--judge", default="vanilla-16k", help="in whose latents noise is compared")
+    parser.add_argument("--steps", type=int, default=2000, help="of each training of the ablation")
     args = parser.parse_args()
     chosen = args.models
     for part in args.parts or PARTS:
