@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from audiodae.config import to_plain
 from audiodae.features import FEATURE_CHANNELS, Bands, BandsConfig
+from audiodae.fixed_step import FixedStep
 from audiodae.layers import BandAttention, BandMemory, Down, Up
-from audiodae.net import State, fingerprint, weights
+from audiodae.net import State, Step, fingerprint, weights
 from audiodae.stft import Stft
 
 MASK_CHANNELS = 2  # real and imaginary part
@@ -160,6 +161,14 @@ class DenoiserNet(nn.Module):
         mask, _ = self.mask(spec, self.initial_state(batch))
         clean, tail = self.stft.synthesise(spec * mask)
         return torch.cat((clean, tail), dim=-1)[:, lead : lead + samples]
+
+    def step(self, batch: int, frames: int) -> Step:
+        """`mask` for one shape, to be called over and over: on a GPU a captured CUDA graph."""
+        if self.device.type != "cuda":
+            return self.mask
+        shape = (batch, frames, self.stft.bins)
+        spec = torch.zeros(shape, dtype=torch.complex64, device=self.device)
+        return FixedStep(self.mask, spec, self.initial_state(batch))
 
     def fingerprint(self) -> str:
         """A hash of the shape and the weights."""

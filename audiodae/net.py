@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from audiodae.arrays import Array
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 State: TypeAlias = dict[str, Array]
 """Everything a stream remembers between frames; every array is batch first."""
+
+Step: TypeAlias = Callable[[Array, State], tuple[Array, State]]
 
 Engine = Literal["auto", "onnx", "torch"]
 """Who runs a net. "auto" is ONNX Runtime on a CPU where it can, torch otherwise."""
@@ -44,6 +46,9 @@ class Net(Protocol):
 
     def mask(self, spec: Array, state: State) -> tuple[Array, State]:
         """`(batch, frames, bins)` complex -> complex mask of the same shape, and the new state."""
+
+    def step(self, batch: int, frames: int) -> Step:
+        """`mask` for one shape, to be called over and over, as fast as the device can."""
 
     def fingerprint(self) -> str:
         """A hash of shape and weights, the same for every engine."""

@@ -15,7 +15,7 @@ from audiodae.arrays import Array
 from audiodae.config import from_plain
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.features import Bands, BandsConfig
-from audiodae.net import State, fingerprint
+from audiodae.net import State, Step, fingerprint
 from audiodae.stft import Stft
 
 FORMAT = 1
@@ -67,6 +67,10 @@ class OnnxNet:
         """`(batch, frames, bins)` complex -> mask of the same shape, magnitude at most one; new state."""
         bands, state = self.core(self.bands.features(spec), state)
         return self.bands.spread(bands), state
+
+    def step(self, batch: int, frames: int) -> Step:
+        """`mask` itself: sessions are fast for any shape."""
+        return self.mask
 
     def fingerprint(self) -> str:
         """A hash of the shape and the weights it was exported from."""

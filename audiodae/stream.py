@@ -121,6 +121,7 @@ class Streamer:
         self._signals = self.batch * (1 if link == "mid" else self.channels)
         self._masks = self._signals if link == "each" else self.batch
         self._step = self.block_frames * net.stft.hop_length
+        self._mask = net.step(self._masks, self.block_frames)
         rates = self.sample_rate, net.sample_rate
         self._down = Resampler(*rates, rows=self._signals, home=self._home)
         self._up = Resampler(*rates[::-1], rows=self._signals, home=self._home)
@@ -412,7 +413,7 @@ class Streamer:
         """`(signals, tail + step)` -> `(signals, step)`, `tail` samples late; `(masks, frames)`."""
         spec = self._net.stft.analyse(samples)
         heard = self._heard(spec)
-        mask, self._net_state = self._net.mask(heard, self._net_state)
+        mask, self._net_state = self._mask(heard, self._net_state)
         speech = speech_probability(heard, mask, self._net.stft)
         if self._attenuation_limit_db is not None:
             mask = limit_attenuation(mask, 10.0 ** (-self._attenuation_limit_db / 20.0))

@@ -18,7 +18,7 @@ PACKAGE = Path(audiodae.__file__).parent
 ROWS = [
     {"errors", "config", "levels", "arrays", "resample", "stft"}
     | {"atomic", "formats", "wav", "ffmpeg", "sndfile", "writer", "pipe", "audio"},
-    {"features", "layers", "net"},
+    {"features", "fixed_step", "layers", "net"},
     {"autoencoder", "denoiser", "onnx_net", "voice"},
     {"checkpoint", "export", "families", "stream"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
