@@ -60,6 +60,7 @@ class Audiodae(Gst.Element):
         self._limit_db = NO_LIMIT_DB
         self._block_frames = 1
         self._denoiser: Denoiser | None = None
+        self._cleaned_by: Denoiser | None = None  # whom the stream is of
         self._stream: Streamer | None = None
         self._shape: tuple[int, int] | None = None  # sample rate, channels
         self._forget_time()
@@ -160,7 +161,7 @@ class Audiodae(Gst.Element):
             self._stream = self._shape = None
             self._forget_time()
         elif transition == Gst.StateChange.READY_TO_NULL:
-            self._denoiser = None
+            self._denoiser = self._cleaned_by = None
         return result
 
     def _on_buffer(self, pad: Any, parent: Any, buffer: Any) -> Any:

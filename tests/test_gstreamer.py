@@ -269,6 +269,40 @@ def test_a_seek_flushes_and_what_follows_has_its_own_length_and_time(home, tmp_p
     assert frames == 30011 - round(begin * RATE / 10**9)
 
 
+MEMORY = """
+model, = sys.argv[1:]
+import gc
+def play(buffers):
+    pipeline = Gst.parse_launch(
+        f"audiotestsrc num-buffers={buffers} samplesperbuffer=480 ! "
+        f"audio/x-raw,format=F32LE,rate=16000,channels=1 ! audiodae model={model} ! fakesink"
+    )
+    pipeline.set_state(Gst.State.PLAYING)
+    kinds = Gst.MessageType.EOS | Gst.MessageType.ERROR
+    message = pipeline.get_bus().timed_pop_filtered(60 * Gst.SECOND, kinds)
+    assert message.type == Gst.MessageType.EOS
+    pipeline.set_state(Gst.State.NULL)
+def megabytes():
+    gc.collect()
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+play(100)
+play(100)
+first = megabytes()
+for _ in range(15):
+    play(20)
+second = megabytes()
+play(1000)
+print(second - first, megabytes() - second)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_grows_neither_with_pipelines_nor_with_sound(home):
+    pipelines, sound = map(float, session(home, MEMORY, MODEL).split())
+    assert pipelines < 10 and sound < 10
+
+
 def test_a_missing_model_ends_the_pipeline_with_a_sentence(home):
     done = launch(
         home, "audiotestsrc num-buffers=3 ! audiodae model=nowhere ! fakesink", check=False
