@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mixer import write_folder
 
+from audiodae.audio import Reader
 from audiodae.autoencoder import Code
-from audiodae.checkpoint import load_autoencoder
+from audiodae.checkpoint import checkpoint_path, describe, load_autoencoder
 from audiodae.cli import main
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
 from audiodae.errors import AudiodaeError, RecipeError
@@ -218,3 +219,40 @@ def test_an_autoencoder_can_be_measured_as_a_denoiser_at_any_rate(root: Path) ->
         cleaned = masked(noisy, sample_rate)
         assert cleaned.shape == noisy.shape
         assert 0 < np.square(cleaned).sum() < 1.01 * np.square(noisy).sum()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_shipped_weights_are_of_the_family_and_small(name: str) -> None:
+    net = load_autoencoder(f"{name}-16k")
+    assert net.config == FAMILIES[name]
+    assert checkpoint_path(f"{name}-16k").stat().st_size < 1_500_000
+    assert describe(f"{name}-16k")["licence"] == "MIT"
+
+
+@pytest.mark.parametrize("name", ["vanilla", "convolutional"])
+def test_shipped_weights_rebuild_the_demo_better_than_the_best_linear_code(name: str) -> None:
+    net = load_autoencoder(f"{name}-16k")
+    patches = net.patches(demo("noisy"))[0]
+    straight = (patches.flatten(1) - net.middle) @ net.axes.T @ net.axes + net.middle
+    linear = (straight.view_as(patches) - patches).square().mean()
+    assert float((net(patches)[0] - patches).square().mean()) < float(linear)
+
+
+def test_the_shipped_denoising_weights_bring_the_demo_closer_to_clean() -> None:
+    net = load_autoencoder("denoising-16k")
+    noisy, clean = net.patches(demo("noisy"))[0], net.patches(demo("clean"))[0]
+    before, after = (noisy - clean).square().mean(), (net(noisy)[0] - clean).square().mean()
+    assert float(after) < 0.5 * float(before)
+
+
+def test_every_value_of_the_shipped_variational_code_is_used() -> None:
+    training = describe("variational-16k")["training"]
+    assert training["active_units"] == FAMILIES["variational"].latent
+    assert training["kl_nats"] == pytest.approx(sum(training["kl_nats_per_unit"]), abs=0.01)
+
+
+def demo(kind: str) -> torch.Tensor:
+    data = Path(__file__).parent / "data" / f"{kind}-speech.flac"
+    with Reader(data) as reader:
+        sound = np.concatenate([block.mean(axis=0) for block in reader.blocks(1 << 16)])
+    return torch.from_numpy(sound)[None]
