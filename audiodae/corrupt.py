@@ -113,6 +113,59 @@ def convolved(x: Tensor, response: Tensor) -> Tensor:
     return torch.fft.irfft(product, n=length)[:, : x.shape[-1]]
 
 
+def simulated_rooms(rows: int, taps: int, sample_rate: int, rng: Generator) -> Tensor:
+    """Impulse responses of rooms there never were, `(rows, taps)`, direct sound first and at 1.
+
+    Noise that decays by 60 dB within 0.15 to 1 s, sparse at first (single reflections) and dense from
+    50 ms on, 12 dB below to 3 dB above the direct sound in all; no reflection in the first 1 to 8 ms.
+    """
+    time_s = torch.arange(taps, device=rng.device) / sample_rate
+    rt60_s = uniform(rows, math.log(0.15), 0.0, rng).exp()[:, None]
+    tail = torch.randn(rows, taps, generator=rng, device=rng.device)
+    there = (0.02 + time_s / 0.05).clamp_max(1.0)
+    tail = tail * (torch.rand(rows, taps, generator=rng, device=rng.device) < there)
+    tail = tail * torch.exp(-math.log(1000.0) * time_s / rt60_s)
+    tail = tail * (time_s >= uniform(rows, 0.001, 0.008, rng)[:, None])
+    level_db = uniform(rows, -12.0, 3.0, rng)[:, None]
+    energy = tail.square().sum(dim=-1, keepdim=True).clamp_min(_EPSILON)
+    room = tail * torch.pow(10.0, level_db / 20.0) / energy.sqrt()
+    room[:, 0] = 1.0
+    return room
+
+
+def early_part(rooms: Tensor, samples: int) -> Tensor:
+    """Impulse responses up to so many samples after their loudest, the direct sound; zero after."""
+    direct = rooms.abs().argmax(dim=-1, keepdim=True)
+    return rooms * (torch.arange(rooms.shape[-1], device=rooms.device) <= direct + samples)
+
+
+def pitched(x: Tensor, factor: float, n_fft: int = 1024) -> Tensor:
+    """`(samples,)` with all frequencies multiplied by `factor`, as long and as fast as before.
+
+    A phase vocoder with locked phases (Puckette, 1995) stretches time; what is longer is played faster.
+    """
+    hop = n_fft // 4
+    window = torch.hann_window(n_fft, device=x.device)
+    spec = torch.stft(x, n_fft, hop, window=window, return_complex=True)
+    at = torch.arange(0.0, spec.shape[-1] - 1, 1.0 / factor, device=x.device)
+    before, share = at.floor().long(), at.frac()
+    loud = spec.abs()
+    magnitude = loud[:, before] * (1 - share) + loud[:, before + 1] * share
+    advance = 2 * math.pi * hop * torch.arange(spec.shape[0], device=x.device)[:, None] / n_fft
+    turn = spec[:, 1:].angle() - spec[:, :-1].angle() - advance
+    turn = turn - 2 * math.pi * torch.round(turn / (2 * math.pi)) + advance
+    phase, frames = spec[:, 0].angle(), []
+    for loud_now, turn_now in zip(magnitude.T, turn.T[before], strict=True):
+        frame = torch.polar(loud_now, phase)
+        frames.append(frame)
+        # The bins of one partial keep together: each takes the phase of itself and its neighbours.
+        phase = (frame - frame.roll(1) - frame.roll(-1)).angle() + turn_now
+    length = round(x.shape[-1] * factor)
+    made = torch.stack(frames, dim=1)
+    stretched = torch.istft(made, n_fft, hop, window=window, length=length)
+    return replayed_faster(stretched, x.shape[-1], 0)
+
+
 def clipped(x: Tensor, drive_db: Tensor) -> Tensor:
     """Hard clipping as from a microphone turned up `drive_db` (per row) above full scale."""
     peak = x.abs().amax(dim=-1, keepdim=True).clamp_min(_EPSILON)

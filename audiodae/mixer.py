@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from audiodae import corrupt
+from audiodae.codecs import CODECS, coded
 from audiodae.corpus import INT16_SCALE, Corpus
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.levels import active_level, db_to_gain, noise_gain_for_snr, rms
@@ -33,6 +34,10 @@ class MixConfig:
     category is drawn by the square root of its length, so that no large one drowns the small ones.
     `generated_noise` is the chance of noise from a folder named `generated` (`audiodae generate -o
     generated/`, given as one more noise folder); above 0 that folder is not drawn from otherwise.
+    `simulated_room` is the share of rooms that are made up (all, where none are given). The clean side
+    keeps the whole room, or with `early_reflections_ms` only what comes within that time of the direct
+    sound: the net is then asked to take the rest of the reverberation away. `codec` puts the noisy side
+    through Opus, MP3 or mu-law (on the CPU); `pitch` moves a voice by `pitch_semitones`, its speed kept.
     """
 
     snr_db: tuple[float, float] = (-7.0, 22.0)
@@ -51,6 +56,11 @@ class MixConfig:
     swell: float = 0.2
     band_limit: float = 0.1
     clip: float = 0.05
+    simulated_room: float = 0.0
+    early_reflections_ms: float = 0.0
+    codec: float = 0.0
+    pitch: float = 0.0
+    pitch_semitones: tuple[float, float] = (-3.0, 3.0)
     category_weights: dict[str, float] = field(default_factory=dict)
 
 
@@ -103,11 +113,11 @@ class Mixer:
         rng = torch.Generator(self.device).manual_seed(int(numbers.integers(2**62)))
         samples = round(seconds * self.sample_rate)
         if self._speech is None or self.config.noise_only >= 1.0:
-            clean = torch.zeros(size, samples, device=self.device)
+            voice = wanted = torch.zeros(size, samples, device=self.device)
         else:
-            clean = self._voices(self._speech, size, samples, numbers, rng)
-        noise = self._noises(size, samples, clean, numbers, rng)
-        return self._mixed(clean, noise, rng)
+            voice, wanted = self._voices(self._speech, size, samples, numbers, rng)
+        noise = self._noises(size, samples, voice, numbers, rng)
+        return self._mixed(voice, wanted, noise, rng)
 
     def _voices(
         self,
@@ -116,22 +126,39 @@ class Mixer:
         samples: int,
         numbers: np.random.Generator,
         rng: Generator,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """Speech as it is heard, and as it is wanted: another only where reverberation is to go."""
         c = self.config
         clean = self._crops(speech, size, samples, numbers, active=True)
+        if c.pitch:
+            for row in corrupt.chance(size, c.pitch, rng).nonzero().flatten().tolist():
+                semitones = float(corrupt.uniform(1, *c.pitch_semitones, rng))
+                clean[row] = corrupt.pitched(clean[row], 2.0 ** (semitones / 12.0))
         if c.equalise_speech:
             gain = corrupt.equalise_gain(size, samples, self.sample_rate, c.equalise_db, rng)
             chosen = corrupt.chance(size, c.equalise_speech, rng)[:, None]
             clean = torch.where(chosen, corrupt.filtered(clean, gain), clean)
         inside = corrupt.chance(size, c.room, rng)
         rows = int(inside.sum())
-        if self._rooms is not None and rows:
-            taps = min(samples, self.sample_rate)
+        if not rows or (self._rooms is None and not c.simulated_room):
+            return clean, clean
+        taps = min(samples, self.sample_rate)
+        if self._rooms is not None:
             rooms = self._crops(self._rooms, rows, taps, numbers, from_start=True)
-            # Unit energy: a room must not change the level, and so the SNR, of what is said in it.
-            rooms = rooms / rooms.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
-            clean[inside] = corrupt.convolved(clean[inside], rooms)
-        return clean
+        if c.simulated_room:
+            made = corrupt.simulated_rooms(rows, taps, self.sample_rate, rng)
+            chosen = corrupt.chance(rows, c.simulated_room, rng)[:, None]
+            rooms = made if self._rooms is None else torch.where(chosen, made, rooms)
+        # Unit energy: a room must not change the level, and so the SNR, of what is said in it.
+        rooms = rooms / rooms.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
+        dry = clean[inside]
+        clean[inside] = corrupt.convolved(dry, rooms)
+        if not c.early_reflections_ms:
+            return clean, clean
+        early = corrupt.early_part(rooms, round(c.early_reflections_ms / 1000 * self.sample_rate))
+        wanted = clean.clone()
+        wanted[inside] = corrupt.convolved(dry, early)
+        return clean, wanted
 
     def _noises(
         self, size: int, samples: int, clean: Tensor, numbers: np.random.Generator, rng: Generator
@@ -184,16 +211,16 @@ class Mixer:
         clicks = corrupt.clicks(size, samples, rate, rng) + 0.2 * steady
         return torch.where(kind < 0.6, steady, torch.where(kind < 0.85, hum, clicks))
 
-    def _mixed(self, clean: Tensor, noise: Tensor, rng: Generator) -> Mixture:
+    def _mixed(self, voice: Tensor, wanted: Tensor, noise: Tensor, rng: Generator) -> Mixture:
         c, rate = self.config, self.sample_rate
-        size, samples = clean.shape
+        size, samples = voice.shape
         snr_db = corrupt.uniform(size, *c.snr_db, rng)
-        noise = noise * noise_gain_for_snr(clean, noise, snr_db, rate)[:, None]
+        noise = noise * noise_gain_for_snr(voice, noise, snr_db, rate)[:, None]
         kind = corrupt.uniform(size, 0.0, 1.0, rng)[:, None]
         noise = torch.where(kind < c.clean_only, torch.zeros_like(noise), noise)
         silent = kind > 1.0 - c.noise_only
-        clean = torch.where(silent, torch.zeros_like(clean), clean)
-        noisy = clean + noise
+        noisy = torch.where(silent, torch.zeros_like(voice), voice) + noise
+        clean = torch.where(silent, torch.zeros_like(wanted), wanted)
 
         limits = corrupt.band_limit_gain(size, samples, rate, rng)
         limited = corrupt.chance(size, c.band_limit, rng)[:, None]
@@ -208,7 +235,14 @@ class Mixer:
         clean, noisy = clean * gain, noisy * gain
         broken = corrupt.chance(size, c.clip, rng)[:, None]
         drive_db = corrupt.uniform(size, 1.0, 12.0, rng)
-        return Mixture(torch.where(broken, corrupt.clipped(noisy, drive_db), noisy), clean)
+        noisy = torch.where(broken, corrupt.clipped(noisy, drive_db), noisy)
+        if c.codec:
+            for row in corrupt.chance(size, c.codec, rng).nonzero().flatten().tolist():
+                which, effort = corrupt.uniform(2, 0.0, 1.0, rng).tolist()
+                codec = CODECS[min(int(which * len(CODECS)), len(CODECS) - 1)]
+                heard = coded(noisy[row].cpu().numpy(), rate, codec, effort)
+                noisy[row] = torch.from_numpy(heard).to(noisy.device)
+        return Mixture(noisy, clean)
 
     def _crops(
         self,

@@ -24,7 +24,18 @@ ROWS = [
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"elbo"}
-    | {"corrupt", "corpus", "losses", "mixer", "recipe", "metrics", "spectral", "pairs", "scores"},
+    | {
+        "codecs",
+        "corrupt",
+        "corpus",
+        "losses",
+        "mixer",
+        "recipe",
+        "metrics",
+        "spectral",
+        "pairs",
+        "scores",
+    },
     {"lessons"}
     | {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
     | {"gstreamer", "plugin", "live", "soundcard", "keyboard"}

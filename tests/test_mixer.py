@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from audiodae import corrupt
+from audiodae.codecs import CODECS, coded
 from audiodae.corpus import Corpus, read_corpus
 from audiodae.errors import AudioError
 from audiodae.levels import gain_to_db, rms
@@ -175,3 +176,71 @@ def test_generated_noise_is_drawn_as_often_as_asked_and_else_not(tmp_path: Path)
     recorded = read_corpus([noise], RATE, tmp_path / "cache")
     with pytest.raises(AudioError, match="no noise folder is named 'generated'"):
         Mixer(voices, recorded, None, config)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("rate", [16000, 48000])
+@pytest.mark.parametrize("samples", [700, 16000])
+def test_a_codec_damages_in_place(codec: str, rate: int, samples: int) -> None:
+    rng = np.random.default_rng(0)
+    time_s = np.arange(samples) / rate
+    glide = np.sin(2 * np.pi * (300 * time_s + 500 * time_s**2))
+    x = (0.3 * glide + 0.01 * rng.standard_normal(samples)).astype(np.float32)
+    y = coded(x, rate, codec, 0.5)
+    assert y.shape == x.shape and y.dtype == np.float32
+    inner = slice(samples // 8, -samples // 8)
+    error = y[inner] - x[inner]
+    assert (
+        0 < np.square(error).mean() < 0.1 * np.square(x[inner]).mean()
+    )  # a lag would be far worse
+
+
+def test_a_simulated_room_decays_and_starts_with_the_direct_sound() -> None:
+    rooms = corrupt.simulated_rooms(64, RATE, RATE, torch.Generator().manual_seed(0))
+    assert bool((rooms[:, 0] == 1.0).all()) and not rooms[:, 1:15].any()
+    energy = rooms[:, 1:].square()
+    assert bool((energy[:, :8000].sum(dim=-1) > energy[:, 8000:].sum(dim=-1)).all())
+    ratio_db = 10 * energy.sum(dim=-1).log10()
+    assert float(ratio_db.min()) > -12.1 and float(ratio_db.max()) < 3.1
+    assert float(ratio_db.max() - ratio_db.min()) > 8
+    early = corrupt.early_part(rooms, 800)
+    assert torch.equal(early[:, :801], rooms[:, :801]) and not early[:, 801:].any()
+
+
+def test_only_early_reflections_are_wanted_where_reverberation_is_to_go(
+    folders: tuple[Corpus, Corpus],
+) -> None:
+    lively = replace(PLAIN, room=1.0, simulated_room=1.0, clean_only=1.0)
+    whole = Mixer(*folders, None, lively, seed=3).batch(0, 8, 1.0)
+    torch.testing.assert_close(whole.noisy, whole.clean)
+    dried = Mixer(*folders, None, replace(lively, early_reflections_ms=50.0), seed=3)
+    part = dried.batch(0, 8, 1.0)
+    late = part.noisy - part.clean
+    assert float(rms(late).min()) > 1e-4  # what comes later is to be taken away...
+    again = replace(lively, early_reflections_ms=1000.0)
+    every = Mixer(*folders, None, again, seed=3).batch(0, 8, 1.0)
+    torch.testing.assert_close(every.noisy, every.clean, atol=1e-5, rtol=0)  # ...and only that
+
+
+@pytest.mark.parametrize("semitones", [-5, -1, 2, 4])
+def test_a_pitch_change_moves_a_tone_and_keeps_its_length_and_level(semitones: int) -> None:
+    factor = 2 ** (semitones / 12)
+    x = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(RATE) / RATE)
+    y = corrupt.pitched(x, factor)
+    assert y.shape == x.shape
+    middle = y[2000:14000]
+    spectrum = torch.fft.rfft(middle * torch.hann_window(len(middle))).abs()
+    assert float(spectrum.argmax()) * RATE / len(middle) == pytest.approx(440 * factor, abs=2)
+    assert float(rms(middle)) == pytest.approx(float(rms(x)), rel=0.1)
+
+
+def test_what_is_off_draws_nothing_and_what_is_on_changes_the_batch(
+    folders: tuple[Corpus, Corpus],
+) -> None:
+    plain = Mixer(*folders, None, MixConfig(), seed=2).batch(1, 6, 0.5)
+    for change in ({"codec": 1.0}, {"pitch": 1.0}, {"simulated_room": 1.0, "room": 1.0}):
+        other = Mixer(*folders, None, replace(MixConfig(), **change), seed=2).batch(1, 6, 0.5)
+        assert bool(torch.isfinite(other.noisy).all())
+        assert not torch.equal(other.noisy, plain.noisy)
+    coded_only = Mixer(*folders, None, replace(MixConfig(), codec=1.0), seed=2).batch(1, 6, 0.5)
+    assert torch.equal(coded_only.clean, plain.clean)
