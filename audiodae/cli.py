@@ -29,6 +29,7 @@ _COMMANDS = {
     "models": "audiodae.cli_models",
     "plugin": "audiodae.cli_plugin",
     "train": "audiodae.cli_train",
+    "tune": "audiodae.cli_tune",
 }
 
 # packages that not every install has -> the extra that brings them

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from audiodae.board import Board
 from audiodae.checkpoint import save_checkpoint
 from audiodae.config import to_plain
 from audiodae.errors import AudiodaeError
@@ -68,6 +69,7 @@ class Trainer:
         self.step = 0
         self.audio_seconds = 0.0
         self._resume()
+        self.board = Board(run, self.step) if self.rank == 0 else None
 
     def train(self, stop_after_steps: int | None = None) -> None:
         """Run to the end of the recipe, or so many steps further; writes the run folder as it goes."""
@@ -77,7 +79,7 @@ class Trainer:
             last = min(last, self.step + stop_after_steps)
         began = said = saved = time.monotonic()
         audio_before, step_before = self.audio_seconds, self.step
-        recent, failures = math.nan, 0
+        recent, failures, waited = math.nan, 0, 0.0
         self.net.train()
         mixtures = self._mixtures(last)
         while self.step < last:
@@ -85,7 +87,10 @@ class Trainer:
             stage = recipe.stages[index]
             for group in self.optimizer.param_groups:
                 group["lr"] = stage.rate_at(within)
-            loss = self._one_step(next(mixtures))
+            asked = time.monotonic()
+            mixture = next(mixtures)
+            waited += time.monotonic() - asked
+            loss = self._one_step(mixture)
             self.step += 1
             self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
             if math.isfinite(loss):
@@ -106,6 +111,7 @@ class Trainer:
                 self.say(
                     f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {recent:.4f}  "
                     f"rate {stage.rate_at(within):.1e}  {speed:.0f} s/s  "
+                    f"{100 * waited / (now - began):.0f} % waiting for data  "
                     f"{self.audio_seconds / 3600:.1f} h heard  ETA {_clock(eta)}"
                 )
             if self.rank == 0 and now - saved > 60 * recipe.checkpoint_minutes:
@@ -182,6 +188,8 @@ class Trainer:
         if math.isfinite(training_loss):  # it is not when no step was taken
             figures["training_loss"] = training_loss
         figures |= self.validate()
+        if self.board is not None:
+            self.board.show(self.step, figures, self.ema, self.validation)
         with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
             curve.write(json.dumps(figures) + "\n")
         about = {"description": self.recipe.description, "licence": self.recipe.licence}

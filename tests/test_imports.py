@@ -37,12 +37,21 @@ ROWS = [
         "scores",
     },
     {"lessons"}
-    | {"trainer", "training", "evaluate", "progress", "api", "pipeline", "module"}
+    | {"board", "trainer", "training", "tune", "evaluate", "progress", "api", "pipeline", "module"}
     | {"gstreamer", "plugin", "live", "soundcard", "keyboard"}
     | {"walk", "latents", "embed", "anomaly", "detector_file", "plot_anomaly"}
     | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
     {"cli_embed", "cli_compress", "cli_anomaly", "cli_generate"}
-    | {"__init__", "__main__", "cli", "cli_clean", "cli_evaluate", "cli_models", "cli_train"}
+    | {
+        "__init__",
+        "__main__",
+        "cli",
+        "cli_clean",
+        "cli_evaluate",
+        "cli_models",
+        "cli_train",
+        "cli_tune",
+    }
     | {"cli_live", "cli_plugin", "cli_export"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
@@ -53,12 +62,14 @@ HEAVY = {
     "librosa",
     "matplotlib",
     "onnxruntime",
+    "optuna",
     "pesq",
     "pyarrow",
     "pystoi",
     "scipy",
     "sklearn",
     "soxr",
+    "tensorboard",
     "torchaudio",
 }
 

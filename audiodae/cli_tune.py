@@ -1,0 +1,69 @@
+"""The `tune` command: a search for a better recipe, in many short trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech.")
+@click.option("--noise", type=_FOLDER, multiple=True, help="Folder of noise; synthetic without it.")
+@click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses.")
+@click.option(
+    "--recipe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file to start from; of a denoiser or an autoencoder family.",
+)
+@click.option(
+    "--run",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for the study; a search there is gone on with.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the decoded audio (default: RUN/cache).",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="In all.")
+@click.option("--steps", type=click.IntRange(1), default=500, show_default=True, help="Of a trial.")
+@click.option("--most-parameters", type=click.IntRange(1), help="Leave out larger nets.")
+def tune(
+    speech: tuple[Path, ...],
+    noise: tuple[Path, ...],
+    rir: tuple[Path, ...],
+    recipe: Path | None,
+    run: Path,
+    cache: Path | None,
+    device: str,
+    trials: int,
+    steps: int,
+    most_parameters: int | None,
+) -> None:
+    """Search for the net and the rates that learn most in a short training.
+
+    Layers, kernels, channels, code, memory blocks, dropout, learning rate and weight decay are tried by
+    turns; RUN/best.toml is the best recipe, ready for `audiodae train --recipe`. The same command goes on
+    with a search that was stopped, and with more --trials.
+    """
+    from audiodae.tune import tune_folders
+
+    best = tune_folders(
+        speech,
+        noise,
+        rir,
+        recipe,
+        run,
+        cache,
+        device,
+        trials=trials,
+        steps=steps,
+        most_parameters=most_parameters,
+        say=click.echo,
+    )
+    click.echo(f"The best recipe is {best}.")

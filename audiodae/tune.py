@@ -1,0 +1,209 @@
+"""Looking for a better recipe: many short trainings, each with a guess that learns from the last.
+
+The guesses are those of a tree-structured Parzen estimator (Bergstra et al., 2011) by Optuna. All is kept
+in the run folder, so a search goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiodae.autoencoder import AutoencoderConfig
+from audiodae.config import from_plain, to_plain
+from audiodae.denoiser import DenoiserConfig
+from audiodae.errors import AudiodaeError
+from audiodae.lessons import lesson_of
+from audiodae.recipe import Recipe, Stage, read_recipe
+from audiodae.trainer import Trainer
+from audiodae.training import make_mixers, torch_device
+
+STUDY = "tune"
+BEST = "best.toml"
+_STRIDES = {1: ((8,),), 2: ((4, 2), (2, 2)), 3: ((2, 2, 2), (4, 2, 2))}
+_FEWEST_FOR_IMPORTANCE = 4
+
+
+def tune_folders(
+    speech: Sequence[Path],
+    noise: Sequence[Path],
+    rir: Sequence[Path],
+    recipe_path: Path | None,
+    run: Path,
+    cache: Path | None = None,
+    device: str = "auto",
+    *,
+    trials: int = 20,
+    steps: int = 500,
+    most_parameters: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Search until `trials` trainings of `steps` steps are done in all; returns the best recipe's path.
+
+    A trial is judged by its loss on held-out talkers and noises. Nets with over `most_parameters` are
+    not trained. `run` gets `study.db`, a folder a trial, `best.toml` (the given recipe, all its stages
+    included, with the best net and rates) and pictures. Raises `AudiodaeError`.
+    """
+    optuna = _optuna()
+    recipe = read_recipe(recipe_path)
+    chosen = torch_device(device)
+    run.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{run / 'study.db'}", study_name=STUDY, load_if_exists=True
+    )
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    done = len(study.get_trials(states=over))
+    # Another seed on every start, or the search would repeat its first guesses.
+    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
+    training, validation = make_mixers(speech, noise, rir, recipe, cache or run / "cache", chosen)
+
+    def judge(trial: Any) -> float:
+        try:
+            guess = suggest(trial, recipe)
+            size = sum(
+                p.numel() for p in lesson_of(guess, torch.device("cpu")).build().parameters()
+            )
+            if most_parameters is not None and size > most_parameters:
+                raise AudiodaeError(f"{size:,} parameters are too many.")
+            trial.set_user_attr("parameters", size)
+            trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
+            folder = run / "trials" / f"{trial.number:03d}"
+            short = replace(guess, stages=(_short(guess.stages[0], steps),), checkpoint_minutes=1e9)
+            trainer = Trainer(
+                short, training, validation, folder, device=chosen, say=lambda _: None
+            )
+            trainer.train()
+            loss = json.loads((folder / "curve.jsonl").read_text("utf-8").splitlines()[-1])["loss"]
+        except (AudiodaeError, ValueError) as error:  # no such net, or a rate it did not survive
+            say(f"trial {trial.number}: {error}")
+            raise optuna.TrialPruned(str(error)) from error
+        if not math.isfinite(loss):
+            raise optuna.TrialPruned("The loss is no number.")
+        say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
+        return float(loss)
+
+    study.optimize(judge, n_trials=max(0, trials - done))
+    if not study.get_trials(states=over[:1]):
+        raise AudiodaeError(
+            f"None of the {len(study.trials)} trials came to an end: allow more parameters or steps."
+        )
+    best = run / BEST
+    best.write_text(to_toml(json.loads(study.best_trial.user_attrs["recipe"])), encoding="utf-8")
+    from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
+    _draw(study, run)
+    return best
+
+
+def suggest(trial: Any, base: Recipe) -> Recipe:
+    """The base recipe with another net, learning rate and weight decay; all stages scaled alike.
+
+    Raises `ValueError` for a net that cannot be.
+    """
+    rate = trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True)
+    scale = rate / base.stages[0].learning_rate
+    changed = replace(
+        base,
+        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True),
+        stages=tuple(replace(s, learning_rate=s.learning_rate * scale) for s in base.stages),
+    )
+    if base.autoencoder is not None:
+        return replace(changed, autoencoder=_autoencoder(trial, base.autoencoder))
+    return replace(changed, model=_denoiser(trial, base.model))
+
+
+def _denoiser(trial: Any, base: DenoiserConfig) -> DenoiserConfig:
+    layers = trial.suggest_int("layers", 1, 3)
+    strides = _STRIDES[layers][trial.suggest_int("strides", 0, len(_STRIDES[layers]) - 1)]
+    code = trial.suggest_int("code", 16, 96, step=16)
+    outer = trial.suggest_float("outer_share", 0.5, 1.0)
+    extra = trial.suggest_int("kernel_extra", 0, 4)
+    # Layers widen evenly towards the code.
+    widths = [outer + (1 - outer) * (i + 1) / layers for i in range(layers)]
+    return replace(
+        base,
+        channels=tuple(max(4, round(code * w / 4) * 4) for w in widths),
+        kernels=tuple(stride + extra for stride in strides),
+        strides=strides,
+        blocks=trial.suggest_int("blocks", 1, 3),
+        dropout=trial.suggest_float("dropout", 0.0, 0.2),
+    )
+
+
+def _autoencoder(trial: Any, base: AutoencoderConfig) -> AutoencoderConfig:
+    layers = trial.suggest_int("layers", 1, 3)
+    width = trial.suggest_int("width", 16, 96, step=16)
+    latent = trial.suggest_int("latent", 8, 64, step=8)
+    dropout = trial.suggest_float("dropout", 0.0, 0.2)
+    changed = replace(base, latent=latent, dropout=dropout)
+    if base.body == "dense":
+        return replace(changed, hidden=tuple(4 * width // (i + 1) for i in range(layers)))
+    kernel = 2 * trial.suggest_int("kernel_half", 1, 2) + 1
+    channels = tuple(max(4, width * (i + 1) // layers) for i in range(layers))
+    return replace(changed, channels=channels, kernel=kernel)
+
+
+def to_toml(plain: dict[str, Any]) -> str:
+    """A recipe's plain data as the TOML `read_recipe` takes: without what its net does not use."""
+    import tomli_w
+
+    unused = ("model", "loss") if plain.get("autoencoder") else ("autoencoder", "elbo", "family")
+    return tomli_w.dumps(_said({k: v for k, v in plain.items() if k not in unused}))
+
+
+def _said(value: Any) -> Any:
+    """Without the entries that are None, which TOML has no word for."""
+    if isinstance(value, dict):
+        return {key: _said(item) for key, item in value.items() if item is not None}
+    return [_said(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _short(stage: Stage, steps: int) -> Stage:
+    return replace(stage, steps=steps, warmup_steps=min(stage.warmup_steps, steps // 5), pesq=0.0)
+
+
+def _draw(study: Any, run: Path) -> None:
+    """How the search went, where it looked, and, once there is enough to tell, what mattered."""
+    import warnings
+
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    import optuna.visualization.matplotlib as drawing
+    from optuna.importance import PedAnovaImportanceEvaluator
+
+    drawings: dict[str, Callable[[], Any]] = {
+        "history": lambda: drawing.plot_optimization_history(study),
+        "slices": lambda: drawing.plot_slice(study),
+    }
+    complete = [t for t in study.trials if t.value is not None]
+    if len(complete) >= _FEWEST_FOR_IMPORTANCE:
+        drawings["importance"] = lambda: drawing.plot_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator()
+        )
+    for name, draw in drawings.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its drawings are called experimental
+            axes = draw()
+        figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+        figure.savefig(run / f"{name}.png", dpi=100, bbox_inches="tight")
+
+
+def _optuna() -> Any:
+    try:
+        import matplotlib
+        import optuna
+        import tomli_w
+    except ImportError as error:
+        raise AudiodaeError(
+            f'`audiodae tune` needs {error.name}, which is not installed: run pip install "audiodae[tune]".'
+        ) from error
+    del matplotlib, tomli_w
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

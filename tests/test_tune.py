@@ -1,0 +1,108 @@
+"""The search for a recipe: real short trainings, a study that goes on, a recipe that can be trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_mixer import write_folder
+
+from audiodae.cli import main
+from audiodae.recipe import Recipe, read_recipe
+
+pytest.importorskip("optuna", reason="the search is an extra: pip install 'audiodae[tune]'")
+
+DENOISER = """
+held_out = 0.3
+validation_batches = 1
+[model.bands]
+linear = 16
+erb = 16
+[[stages]]
+steps = 900
+batch_size = 2
+crop_seconds = 0.3
+learning_rate = 1e-3
+[[stages]]
+steps = 100
+learning_rate = 5e-4
+"""
+FAMILY = """
+family = "vanilla"
+pca_patches = 100
+held_out = 0.3
+validation_batches = 1
+[[stages]]
+steps = 50
+batch_size = 2
+crop_seconds = 0.3
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tuning")
+    write_folder(root, "speech", 4, 1.0)
+    write_folder(root, "noise", 4, 1.0)
+    (root / "denoiser.toml").write_text(DENOISER)
+    (root / "family.toml").write_text(FAMILY)
+    return root
+
+
+def tune(root: Path, run: str, recipe: str, *more: str) -> str:
+    words = ["--speech", "speech", "--noise", "noise", "--recipe", f"{recipe}.toml", "--run", run]
+    words = [str(root / w) if not w.startswith("--") else w for w in words]
+    words += ["--steps", "3", "--device", "cpu", "--cache", str(root / "cache"), *more]
+    result = CliRunner().invoke(main, ["tune", *words])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def losses(run: Path) -> list[float]:
+    curves = sorted(run.glob("trials/*/curve.jsonl"))
+    return [json.loads(curve.read_text().splitlines()[-1])["loss"] for curve in curves]
+
+
+def test_a_search_goes_on_and_its_best_recipe_can_be_trained(root: Path) -> None:
+    run = root / "run"
+    tune(root, "run", "denoiser", "--trials", "2")
+    assert len(losses(run)) == 2
+    said = tune(root, "run", "denoiser", "--trials", "4")
+    assert len(losses(run)) == 4 and "trial 0" not in said  # the first two were not done again
+    best, base = read_recipe(run / "best.toml"), read_recipe(root / "denoiser.toml")
+    trials = sorted((run / "trials").iterdir())
+    winner = trials[losses(run).index(min(losses(run)))]
+    assert json.loads((winner / "recipe.json").read_text())["model"]["channels"] == list(
+        best.model.channels
+    )
+    assert [s.steps for s in best.stages] == [900, 100]  # the whole training, not the trial's
+    first, second = best.stages
+    assert second.learning_rate == pytest.approx(first.learning_rate / 2)
+    assert best.model.bands == base.model.bands and best.held_out == base.held_out
+    for name in ("history", "slices", "importance"):
+        assert (run / f"{name}.png").stat().st_size > 5000
+
+
+def test_nets_that_are_too_large_are_not_trained(root: Path) -> None:
+    output = tune(root, "small", "denoiser", "--trials", "3", "--most-parameters", "60000")
+    models = [json.loads(p.read_text()) for p in (root / "small").glob("trials/*/recipe.json")]
+    assert len(models) + output.count("are too many") == 3 and models
+
+
+def test_a_family_is_searched_like_a_denoiser(root: Path) -> None:
+    tune(root, "family", "family", "--trials", "1")
+    best = read_recipe(root / "family" / "best.toml")
+    assert best.autoencoder is not None and best.autoencoder.body == "dense"
+    assert best.stages[0].steps == 50
+
+
+def test_every_recipe_can_be_written_and_read_again() -> None:
+    import tomllib
+
+    from audiodae.config import from_plain, to_plain
+    from audiodae.tune import to_toml
+
+    recipe = Recipe(description='a quote " and a line\nbreak')
+    assert from_plain(Recipe, tomllib.loads(to_toml(to_plain(recipe)))) == recipe
