@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from test_mixer import write_folder
 
 from audiodae.audio import Reader
 from audiodae.autoencoder import Code
-from audiodae.checkpoint import checkpoint_path, describe, load_autoencoder
+from audiodae.checkpoint import checkpoint_path, describe, load_autoencoder, pretrained_folder
 from audiodae.cli import main
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
 from audiodae.errors import AudiodaeError, RecipeError
@@ -249,6 +251,14 @@ def test_every_value_of_the_shipped_variational_code_is_used() -> None:
     training = describe("variational-16k")["training"]
     assert training["active_units"] == FAMILIES["variational"].latent
     assert training["kl_nats"] == pytest.approx(sum(training["kl_nats_per_unit"]), abs=0.01)
+
+
+def test_the_example_of_the_card_runs() -> None:
+    card = (pretrained_folder() / "FAMILIES.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, "FAMILIES.md", "exec"), names)
+    assert names["rebuilt"].shape == (4, 16, 64) and names["code"].mean.shape == (4, 32)
 
 
 def demo(kind: str) -> torch.Tensor:
