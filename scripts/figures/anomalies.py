@@ -74,10 +74,26 @@ class ByForest(Baseline):
         return -self.forest.score_samples(self._summary(rows))
 
 
+class SameForest:
+    """IsolationForest on the very descriptions ours looks at: a clip's means and deviations."""
+
+    def __init__(self, model: Trained, normal: list[np.ndarray]) -> None:
+        self.net = model.net
+        rows = np.stack([self._clip(x) for x in normal])
+        self.forest = IsolationForest(n_estimators=200, random_state=0).fit(rows)
+
+    def _clip(self, x: np.ndarray) -> np.ndarray:
+        return anomaly._whole(anomaly.describe(self.net, patches(x, self.net)))
+
+    def __call__(self, x: np.ndarray) -> float:
+        return -float(self.forest.score_samples(self._clip(x)[None])[0])
+
+
 def run(args: Namespace) -> None:
     parts = corpora(args)
     systems: dict[str, tuple[type, str]] = {name: (Ours, name) for name in args.models}
     systems |= {"PCA": (ByPca, args.models[0]), "IsolationForest": (ByForest, args.models[0])}
+    systems["IsolationForest, our descriptions"] = (SameForest, args.models[0])
     print("\n### Anomalies: area under the ROC curve\n")
     damaged(parts, systems)
     categories(parts, systems)
