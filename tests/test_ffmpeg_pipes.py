@@ -37,7 +37,7 @@ def talk(tmp_path):
     return tmp_path
 
 
-def test_between_two_ffmpegs_the_length_and_the_bits_are_those_of_the_stream(talk):
+def test_between_two_ffmpegs_the_length_and_the_sound_are_those_of_the_stream(talk):
     code, said = shell(
         f"{QUIET} -i talk.wav -f wav -c:a pcm_f32le - | {CLEAN} --model {MODEL} "
         f"| {QUIET} -f wav -i - -c:a pcm_f32le clean.wav",
@@ -49,7 +49,8 @@ def test_between_two_ffmpegs_the_length_and_the_bits_are_those_of_the_stream(tal
     assert rate == 44_100 and clean.shape == noisy.shape
     stream = audiodae.load(MODEL).stream(sample_rate=rate, channels=2)
     wanted = np.concatenate([stream.feed(noisy.T), stream.flush()], axis=-1)
-    np.testing.assert_array_equal(clean.T, wanted)
+    # Not to the bit: the order of sums depends on the number of threads, and the command takes one.
+    np.testing.assert_allclose(clean.T, wanted, rtol=0, atol=1e-6)
 
 
 def test_raw_sound_goes_between_them_too(talk):
