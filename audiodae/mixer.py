@@ -6,24 +6,22 @@ only on the seed and the step, so a resumed training sees what an uninterrupted 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
 from audiodae import corrupt
 from audiodae.codecs import CODECS, coded
-from audiodae.corpus import INT16_SCALE, Corpus
-from audiodae.errors import AudiodaeError, AudioError
+from audiodae.corpus import Corpus
+from audiodae.draw import Draw, parted
+from audiodae.errors import AudiodaeError
 from audiodae.levels import active_level, db_to_gain, noise_gain_for_snr, rms
 
 _SPEED_MARGIN = 192  # samples at each end that take the wrap-around of a speed change
 _FFT_GRAIN = 512  # crop lengths are multiples of this, which keeps their transforms fast
 _BABBLE_TALKERS = 4
-GENERATED = "generated"  # the folder, and so the category, of generated noise
-_TRIES = 4  # crops of speech looked at before a quiet one is taken
 
 
 @dataclass(frozen=True)
@@ -98,14 +96,14 @@ class Mixer:
         self.sample_rate = heard.sample_rate
         self.seed = seed
         self.device = torch.device(device)
-        self._speech = _Draw(speech, by_group=True, weights={}) if speech else None
+        self._speech = Draw(speech, by_group=True, weights={}) if speech else None
         weights = config.category_weights
-        self._generated: _Draw | None = None
+        self._generated: Draw | None = None
         if noise and config.generated_noise > 0.0:
-            noise, generated = _parted(noise)
-            self._generated = _Draw(generated, by_group=True, weights={})
-        self._noise = _Draw(noise, by_group=False, weights=weights) if noise else None
-        self._rooms = _Draw(rooms, by_group=True, weights={}) if rooms else None
+            noise, generated = parted(noise)
+            self._generated = Draw(generated, by_group=True, weights={})
+        self._noise = Draw(noise, by_group=False, weights=weights) if noise else None
+        self._rooms = Draw(rooms, by_group=True, weights={}) if rooms else None
 
     def batch(self, step: int, size: int, seconds: float, rank: int = 0) -> Mixture:
         """The `step`-th batch of `size` examples of `seconds` each; `rank` tells processes apart."""
@@ -121,7 +119,7 @@ class Mixer:
 
     def _voices(
         self,
-        speech: _Draw,
+        speech: Draw,
         size: int,
         samples: int,
         numbers: np.random.Generator,
@@ -246,7 +244,7 @@ class Mixer:
 
     def _crops(
         self,
-        draw: _Draw,
+        draw: Draw,
         size: int,
         samples: int,
         numbers: np.random.Generator,
@@ -268,66 +266,6 @@ class Mixer:
             crop = draw.crop(numbers, length, active=active)
             rows.append(corrupt.replayed_faster(torch.from_numpy(crop), samples, _SPEED_MARGIN))
         return torch.stack(rows).to(self.device)
-
-
-class _Draw:
-    """Random crops of a corpus: first a group or category, then a clip of it, then a place in the clip."""
-
-    def __init__(self, corpus: Corpus, by_group: bool, weights: dict[str, float]) -> None:
-        self.corpus = corpus
-        boxes: dict[str, list[int]] = {}
-        for i, clip in enumerate(corpus.clips):
-            boxes.setdefault(clip.group if by_group else clip.category, []).append(i)
-        self.boxes = [np.array(clips) for clips in boxes.values()]
-        lengths = np.array([clip.samples for clip in corpus.clips], dtype=np.float64)
-        self.shares = [lengths[box] / lengths[box].sum() for box in self.boxes]
-        weight = [
-            np.sqrt(lengths[box].sum()) * weights.get(name, 1.0)
-            for name, box in zip(boxes, self.boxes, strict=True)
-        ]
-        self.cumulative = np.cumsum(weight) / np.sum(weight)
-
-    def crop(
-        self,
-        numbers: np.random.Generator,
-        samples: int,
-        *,
-        active: bool = False,
-        from_start: bool = False,
-    ) -> npt.NDArray[np.float32]:
-        """`(samples,)`; a clip that is too short stands at a random place between zeros.
-
-        With `active` a few places are looked at and the first that is not quiet for its clip is taken.
-        """
-        crop = np.zeros(samples, dtype=np.float32)
-        for _ in range(_TRIES if active else 1):
-            box = min(int(np.searchsorted(self.cumulative, numbers.random())), len(self.boxes) - 1)
-            clip = self.corpus.clips[numbers.choice(self.boxes[box], p=self.shares[box])]
-            room = clip.samples - samples
-            start = 0 if from_start else int(numbers.integers(min(room, 0), max(room, 0) + 1))
-            first, last = max(start, 0), min(start + samples, clip.samples)
-            piece = self.corpus.audio[clip.start + first : clip.start + last]
-            crop[:] = 0.0
-            crop[first - start : first - start + len(piece)] = piece / np.float32(INT16_SCALE)
-            if not active or float(np.square(crop).mean()) > 1e-5:
-                break
-        return crop
-
-
-def _parted(noise: Corpus) -> tuple[Corpus | None, Corpus]:
-    """Recorded noise (None when there is none) and generated noise, by the name of the folder."""
-    parts = [
-        replace(
-            noise, clips=tuple(c for c in noise.clips if (c.category == GENERATED) == generated)
-        )
-        for generated in (False, True)
-    ]
-    if not parts[1].clips:
-        raise AudioError(
-            f"mix.generated_noise is above 0, but no noise folder is named {GENERATED!r}: make one "
-            f"with `audiodae generate -o {GENERATED}` and give it as one more --noise."
-        )
-    return parts[0] if parts[0].clips else None, parts[1]
 
 
 def _levelled(x: Tensor) -> Tensor:

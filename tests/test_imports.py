@@ -26,6 +26,7 @@ ROWS = [
     | {"elbo"}
     | {
         "codecs",
+        "draw",
         "corrupt",
         "corpus",
         "losses",

@@ -15,9 +15,10 @@ from data import RATE, corpora, markdown, pieces
 
 from audiodae.corpus import Clip, Corpus
 from audiodae.denoiser import DenoiserConfig
+from audiodae.draw import GENERATED
 from audiodae.generate import generate, texture_of
 from audiodae.latents import Trained
-from audiodae.mixer import GENERATED, MixConfig, Mixer
+from audiodae.mixer import MixConfig, Mixer
 from audiodae.recipe import Recipe, Stage
 from audiodae.trainer import Trainer
 

@@ -1,0 +1,74 @@
+"""Random pieces of a corpus, so that no talker, room or kind of noise drowns the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from audiodae.corpus import INT16_SCALE, Corpus
+from audiodae.errors import AudioError
+
+GENERATED = "generated"  # the folder, and so the category, of generated noise
+_TRIES = 4  # crops of speech looked at before a quiet one is taken
+
+
+class Draw:
+    """Random crops of a corpus: first a group or category, then a clip of it, then a place in the clip."""
+
+    def __init__(self, corpus: Corpus, by_group: bool, weights: dict[str, float]) -> None:
+        self.corpus = corpus
+        boxes: dict[str, list[int]] = {}
+        for i, clip in enumerate(corpus.clips):
+            boxes.setdefault(clip.group if by_group else clip.category, []).append(i)
+        self.boxes = [np.array(clips) for clips in boxes.values()]
+        lengths = np.array([clip.samples for clip in corpus.clips], dtype=np.float64)
+        self.shares = [lengths[box] / lengths[box].sum() for box in self.boxes]
+        weight = [
+            np.sqrt(lengths[box].sum()) * weights.get(name, 1.0)
+            for name, box in zip(boxes, self.boxes, strict=True)
+        ]
+        self.cumulative = np.cumsum(weight) / np.sum(weight)
+
+    def crop(
+        self,
+        numbers: np.random.Generator,
+        samples: int,
+        *,
+        active: bool = False,
+        from_start: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """`(samples,)`; a clip that is too short stands at a random place between zeros.
+
+        With `active` a few places are looked at and the first that is not quiet for its clip is taken.
+        """
+        crop = np.zeros(samples, dtype=np.float32)
+        for _ in range(_TRIES if active else 1):
+            box = min(int(np.searchsorted(self.cumulative, numbers.random())), len(self.boxes) - 1)
+            clip = self.corpus.clips[numbers.choice(self.boxes[box], p=self.shares[box])]
+            room = clip.samples - samples
+            start = 0 if from_start else int(numbers.integers(min(room, 0), max(room, 0) + 1))
+            first, last = max(start, 0), min(start + samples, clip.samples)
+            piece = self.corpus.audio[clip.start + first : clip.start + last]
+            crop[:] = 0.0
+            crop[first - start : first - start + len(piece)] = piece / np.float32(INT16_SCALE)
+            if not active or float(np.square(crop).mean()) > 1e-5:
+                break
+        return crop
+
+
+def parted(noise: Corpus) -> tuple[Corpus | None, Corpus]:
+    """Recorded noise (None when there is none) and generated noise, by the name of the folder."""
+    parts = [
+        replace(
+            noise, clips=tuple(c for c in noise.clips if (c.category == GENERATED) == generated)
+        )
+        for generated in (False, True)
+    ]
+    if not parts[1].clips:
+        raise AudioError(
+            f"mix.generated_noise is above 0, but no noise folder is named {GENERATED!r}: make one "
+            f"with `audiodae generate -o {GENERATED}` and give it as one more --noise."
+        )
+    return parts[0] if parts[0].clips else None, parts[1]
