@@ -133,6 +133,21 @@ def _draw(before: Spectrogram, after: Spectrogram, path: Path, title: str | None
     write_whole(path, lambda stream: stream.write(image))
 
 
+def draw_spectrogram(axis: Any, picture: Spectrogram, top_db: float) -> Any:
+    """Draw a picture on matplotlib axes, in seconds and kHz, from `top_db` down; returns the image."""
+    axis.set_ylabel("frequency (kHz)")
+    return axis.imshow(
+        picture.level_db,
+        extent=(0.0, picture.seconds or 1.0, 0.0, picture.sample_rate / 2000.0),
+        vmin=top_db - RANGE_DB,
+        vmax=top_db,
+        cmap="magma",
+        origin="lower",
+        aspect="auto",
+        interpolation="antialiased",
+    )
+
+
 def _png(before: Spectrogram, after: Spectrogram, title: str | None) -> bytes:
     figure_module, ticker = matplotlib_part("figure"), matplotlib_part("ticker")
     # A Figure of its own draws with Agg and leaves pyplot, windows and the user's settings alone.
@@ -141,18 +156,8 @@ def _png(before: Spectrogram, after: Spectrogram, title: str | None) -> bytes:
     top_db = float(max(before.level_db.max(), after.level_db.max()))
     seconds = max(before.seconds, after.seconds)
     for axis, picture, name in zip(axes, (before, after), ("before", "after"), strict=True):
-        image = axis.imshow(
-            picture.level_db,
-            extent=(0.0, picture.seconds or 1.0, 0.0, picture.sample_rate / 2000.0),
-            vmin=top_db - RANGE_DB,
-            vmax=top_db,
-            cmap="magma",
-            origin="lower",
-            aspect="auto",
-            interpolation="antialiased",
-        )
+        image = draw_spectrogram(axis, picture, top_db)
         axis.set_title(name, loc="left", fontsize=11)
-        axis.set_ylabel("frequency (kHz)")
         axis.set_facecolor("black")
     axes[1].set_xlim(0.0, seconds or 1.0)
     axes[1].set_ylim(0.0, max(before.sample_rate, after.sample_rate) / 2000.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from audiodae.anomaly import Scores
 from audiodae.atomic import write_whole
 from audiodae.audio import Reader
-from audiodae.plot import RANGE_DB, matplotlib_part, spectrogram
+from audiodae.plot import draw_spectrogram, matplotlib_part, spectrogram
 
 _READ_FRAMES = 1 << 16
 _INCHES, _DOTS_PER_INCH = (10.0, 5.0), 120
@@ -20,18 +20,7 @@ def plot_scores(source: Path, scores: Scores, target: Path) -> None:
         picture = spectrogram(reader.blocks(_READ_FRAMES), reader.info.sample_rate)
     figure = matplotlib_part("figure").Figure(_INCHES, _DOTS_PER_INCH, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    top_db = float(picture.level_db.max())
-    above.imshow(
-        picture.level_db,
-        extent=(0.0, picture.seconds or 1.0, 0.0, picture.sample_rate / 2000.0),
-        vmin=top_db - RANGE_DB,
-        vmax=top_db,
-        cmap="magma",
-        origin="lower",
-        aspect="auto",
-        interpolation="antialiased",
-    )
-    above.set_ylabel("frequency (kHz)")
+    draw_spectrogram(above, picture, float(picture.level_db.max()))
     verdict = "odd" if scores.odd else "normal"
     title = f"{source.name}: {verdict}, score {scores.clip:.2f}".replace("$", r"\$")
     above.set_title(title, loc="left", fontsize=11)
