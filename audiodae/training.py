@@ -13,6 +13,7 @@ import torch.distributed as dist
 from audiodae.audio import Writer
 from audiodae.checkpoint import load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import Corpus, read_corpus
+from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
 from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
@@ -38,8 +39,8 @@ def train_folders(
 ) -> None:
     """Train by a recipe on folders of audio, going on with what `run` holds.
 
-    With `init` the weights come from that checkpoint, and without a recipe the model's shape too; a recipe
-    with another shape (wider, deeper, more bands) takes over what fits. Raises `AudiodaeError`.
+    With `init` the weights come from that checkpoint, and the model's shape too where the recipe asks for
+    none; for another shape (wider, deeper, more bands) what fits is taken over. Raises `AudiodaeError`.
     """
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
@@ -48,7 +49,7 @@ def train_folders(
         start_from = load_autoencoder(init, chosen)
     elif init:
         start_from = net = load_denoiser(init, chosen)
-        if recipe_path is None:
+        if recipe.model == DenoiserConfig():  # the recipe asks for no shape of its own
             recipe = replace(recipe, model=net.config)
     _join_processes(chosen)
     try:

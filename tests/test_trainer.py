@@ -92,6 +92,16 @@ def test_weights_of_another_training_are_where_it_starts(root: Path) -> None:
     assert float(change) < 0.01
 
 
+def test_a_recipe_without_a_shape_takes_that_of_the_weights(root: Path) -> None:
+    train(root, "shaped", stop_after_steps=1)
+    recipe = root / "shapeless.toml"
+    recipe.write_text("validation_batches = 1\n[[stages]]\nsteps = 1\nbatch_size = 2\n")
+    folders = [root / "speech"], [root / "noise"], []
+    init = str(root / "shaped")
+    train_folders(*folders, recipe, root / "shapeless", root / "cache", "cpu", init)
+    assert load_denoiser(root / "shapeless").config == load_denoiser(root / "shaped").config
+
+
 def test_a_wider_net_with_more_bands_takes_over_what_the_narrow_one_knows(root: Path) -> None:
     train(root, "narrow", stop_after_steps=3)
     narrow = load_denoiser(root / "narrow")
