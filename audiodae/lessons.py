@@ -16,7 +16,7 @@ from audiodae.denoiser import DenoiserNet
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
 from audiodae.losses import DenoisingLoss, si_sdr_db
 from audiodae.mixer import Mixture
-from audiodae.recipe import Recipe
+from audiodae.recipe import Recipe, Stage
 from audiodae.stft import Stft
 
 Net = DenoiserNet | Autoencoder
@@ -54,7 +54,7 @@ class Denoising:
         self.recipe, self.device = recipe, device
         model = recipe.model
         self._stft = Stft(model.sample_rate, model.n_fft, model.hop_length)
-        self._loss, self._stage = self._loss_with(0.0), -1
+        self._loss, self._stage = self._loss_with(None), -1
 
     def build(self) -> DenoiserNet:
         return DenoiserNet(self.recipe.model)
@@ -65,14 +65,14 @@ class Denoising:
     def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
         stage, _ = self.recipe.stage_at(step)
         if stage != self._stage:
-            self._loss, self._stage = self._loss_with(self.recipe.stages[stage].pesq), stage
+            self._loss, self._stage = self._loss_with(self.recipe.stages[stage]), stage
         with _half_precision(self.device):
             estimate = net(mixture.noisy)
         return self._loss(estimate.float(), mixture.clean, mixture.noisy)[0]
 
     def figures(self, net: nn.Module, mixtures: Iterable[Mixture]) -> Figures:
         """Mean loss, and SI-SDR before and after."""
-        loss_of = self._loss_with(0.0)
+        loss_of = self._loss_with(None)
         losses, before, after = [], [], []
         for mixture in mixtures:
             estimate = net(mixture.noisy)
@@ -86,8 +86,10 @@ class Denoising:
             "si_sdr_db": float(torch.cat(after).mean()),
         }
 
-    def _loss_with(self, pesq: float) -> DenoisingLoss:
-        return DenoisingLoss(self.recipe.loss, self._stft, self.device, pesq)
+    def _loss_with(self, stage: Stage | None) -> DenoisingLoss:
+        """The loss of a stage; of none, without what only trainings hear."""
+        of = (stage.pesq, stage.dnsmos, stage.dnsmos_items) if stage else ()
+        return DenoisingLoss(self.recipe.loss, self._stft, self.device, *of)
 
 
 class Autoencoding:

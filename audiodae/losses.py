@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.errors import AudiodaeError
 from audiodae.levels import rms
 from audiodae.stft import Stft
@@ -39,16 +40,25 @@ class LossConfig:
 class DenoisingLoss:
     """`(batch, samples)` estimate, clean and noisy -> scalar loss and the value of each term.
 
-    `pesq` weighs a differentiable PESQ (the package `torch-pesq`); zero leaves it out.
+    `pesq` weighs a differentiable PESQ (the package `torch-pesq`), `dnsmos` a differentiable DNSMOS, heard
+    on the first `dnsmos_items` examples with speech; zero leaves them out.
     """
 
     def __init__(
-        self, config: LossConfig, stft: Stft, device: torch.device, pesq: float = 0.0
+        self,
+        config: LossConfig,
+        stft: Stft,
+        device: torch.device,
+        pesq: float = 0.0,
+        dnsmos: float = 0.0,
+        dnsmos_items: int = 1,
     ) -> None:
         self.config = config
         self.stft = stft
         self.pesq = pesq
         self._pesq_loss = _pesq_loss(stft.sample_rate, device) if pesq else None
+        self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
+        self._dnsmos_loss = DnsmosLoss(stft.sample_rate).to(device) if dnsmos else None
 
     def __call__(
         self, estimate: Tensor, clean: Tensor, noisy: Tensor
@@ -73,6 +83,9 @@ class DenoisingLoss:
             terms["snr"] = -c.snr * fidelity.mean()
             if self._pesq_loss is not None:
                 terms["pesq"] = self.pesq * self._pesq_loss(clean[spoken], estimate[spoken]).mean()
+            if self._dnsmos_loss is not None:
+                heard = estimate[spoken][: self.dnsmos_items]
+                terms["dnsmos"] = self.dnsmos * self._dnsmos_loss(heard).mean()
         return torch.stack(list(terms.values())).sum(), terms
 
     def _compressed(self, x: Tensor) -> tuple[Tensor, Tensor]:

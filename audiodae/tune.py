@@ -165,7 +165,9 @@ def _said(value: Any) -> Any:
 
 
 def _short(stage: Stage, steps: int) -> Stage:
-    return replace(stage, steps=steps, warmup_steps=min(stage.warmup_steps, steps // 5), pesq=0.0)
+    return replace(
+        stage, steps=steps, warmup_steps=min(stage.warmup_steps, steps // 5), pesq=0.0, dnsmos=0.0
+    )
 
 
 def _draw(study: Any, run: Path) -> None:

@@ -29,6 +29,7 @@ ROWS = [
         "draw",
         "corrupt",
         "corpus",
+        "dnsmos_loss",
         "losses",
         "mixer",
         "recipe",

@@ -1,10 +1,17 @@
 """The loss: least for clean speech at its own level, and dearer for lost speech than for left noise."""
 
+from pathlib import Path
+
 import pytest
+import soundfile
 import torch
 
+from audiodae import metrics
+from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.losses import DenoisingLoss, LossConfig, snr_db
 from audiodae.stft import Stft
+
+VOICE = Path(__file__).parent / "data" / "clean-speech.flac"
 
 
 def speechlike(seed: int = 0) -> torch.Tensor:
@@ -66,3 +73,24 @@ def test_silence_as_target_gives_a_finite_gradient(loss: DenoisingLoss) -> None:
 def test_snr_counts_the_level() -> None:
     clean = speechlike()
     assert float(snr_db(0.9 * clean, clean)[0]) == pytest.approx(20.0, abs=1e-3)
+
+
+def test_dnsmos_to_train_on_is_the_dnsmos_that_measures() -> None:
+    pytest.importorskip("speechmos", reason="its weights come with the package speechmos")
+    pytest.importorskip("onnx", reason="its weights are read with the package onnx")
+    sound = speechlike()[:1].repeat(1, 10)[:, : int(9.01 * 16000)]
+    want = metrics.dnsmos(sound[0].numpy(), 16000).ovrl
+    assert 5.0 - float(DnsmosLoss(16000)(sound)) == pytest.approx(want, abs=1e-3)
+
+
+def test_dnsmos_wants_the_noise_gone() -> None:
+    pytest.importorskip("speechmos", reason="its weights come with the package speechmos")
+    pytest.importorskip("onnx", reason="its weights are read with the package onnx")
+    stft = Stft(16000, 512, 256)
+    loss = DenoisingLoss(LossConfig(), stft, torch.device("cpu"), dnsmos=0.1, dnsmos_items=2)
+    voice, _ = soundfile.read(VOICE, dtype="float32")
+    clean = torch.from_numpy(voice[None, :32000])
+    noise = 0.03 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
+    left = torch.ones((), requires_grad=True)
+    cost = loss(clean + left * noise, clean, clean + noise)[1]["dnsmos"]
+    assert float(torch.autograd.grad(cost, left)[0]) > 0
