@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_DATA_OPTIONS = (
+    click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech."),
+    click.option(
+        "--noise", type=_FOLDER, multiple=True, help="Folder of noise; synthetic without it."
+    ),
+    click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses."),
+    click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for the decoded audio (default: RUN/cache).",
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+)
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every command that trains asks for: its folders of audio, its cache and its device."""
+    for option in reversed(_DATA_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech.")
-@click.option("--noise", type=_FOLDER, multiple=True, help="Folder of noise; synthetic without it.")
-@click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses.")
+@data_options
 @click.option(
     "--recipe",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -29,13 +48,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     required=True,
     help="Folder for checkpoints; a training there is gone on with.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the decoded audio (default: RUN/cache).",
-)
 @click.option("--init", help="Model (name or path) whose weights to start from.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--steps", type=click.IntRange(1), help="Stop after so many steps; resume later.")
 @click.option(
     "--check", is_flag=True, help="Count what is there, write ten mixtures, train nothing."

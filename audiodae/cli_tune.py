@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+from audiodae.cli_train import data_options
 
 
 @click.command()
-@click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech.")
-@click.option("--noise", type=_FOLDER, multiple=True, help="Folder of noise; synthetic without it.")
-@click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses.")
+@data_options
 @click.option(
     "--recipe",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -24,12 +22,6 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     required=True,
     help="Folder for the study; a search there is gone on with.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the decoded audio (default: RUN/cache).",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="In all.")
 @click.option("--steps", type=click.IntRange(1), default=500, show_default=True, help="Of a trial.")
 @click.option("--most-parameters", type=click.IntRange(1), help="Leave out larger nets.")
