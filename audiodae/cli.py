@@ -34,6 +34,10 @@ _COMMANDS = {
 
 # packages that not every install has -> the extra that brings them
 _EXTRAS = {"torch": "torch", "torchaudio": "train", "pytorch_optimizer": "train"}
+# and commands that need more than the first package they miss
+_EXTRA_OF_COMMAND = {"export": "export", "train": "train", "tune": "tune"} | dict.fromkeys(
+    ("anomaly", "compress", "decompress", "embed", "generate", "interpolate"), "families"
+)
 
 INTERRUPTED = 130  # what shells expect: 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -60,7 +64,8 @@ class Commands(click.Group):
         except ModuleNotFoundError as error:
             if ctx.params.get("debug") or error.name not in _EXTRAS:
                 raise
-            command = f"pip install 'audiodae[{_EXTRAS[error.name]}]'"
+            extra = _EXTRA_OF_COMMAND.get(ctx.invoked_subcommand or "", _EXTRAS[error.name])
+            command = f"pip install 'audiodae[{extra}]'"
             click.echo(
                 f"Error: This needs {error.name}, which is not installed: run `{command}`.",
                 err=True,

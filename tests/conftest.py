@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,17 @@ from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.latents import Trained
 
 torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs the test starts can be interrupted, also where the tests run in the background of a script.
+
+    There SIGINT is ignored, which programs inherit; a handler they do not inherit.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

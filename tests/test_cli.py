@@ -370,6 +370,7 @@ def test_a_full_disk_behind_a_pipe_is_told(model_path: Path) -> None:
 # ---------------------------------------------------------------------------------------- signals
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("kill", "jobs", "code"),
     [
@@ -428,3 +429,22 @@ def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
     assert not list(Path("out").glob(f"{TEMP_PREFIX}*.part"))
     kept = {name for name, stamp in stamps.items() if Path("out", name).stat().st_mtime_ns == stamp}
     assert kept == whole if kill == signal.SIGINT else "0.wav" in kept
+
+
+def test_in_the_background_of_a_script_it_is_not_meant_by_an_interrupt(model_path: Path) -> None:
+    put("long.wav", 60)
+    words = ["clean", "long.wav", "-o", "out.wav", "--model", str(model_path)]
+    # A script's `command &` ignores SIGINT, and what it starts inherits that.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen([*AUDIODAE, *words], stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    deadline = time.monotonic() + 30
+    while not list(Path().glob(f"{TEMP_PREFIX}*.part")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert soundfile.info("out.wav").frames == soundfile.info("long.wav").frames

@@ -154,8 +154,8 @@ def test_the_command_cleans_files_folders_and_pipes_without_torch(tmp_path):
     [
         (["clean", DEMO, "--engine", "torch"], "pip install 'audiodae[torch]'"),
         (["clean", DEMO, "--device", "cuda"], "pip install 'audiodae[torch]'"),
-        (["export", "speech-16k"], "pip install 'audiodae[torch]'"),
-        (["train", "--speech", DEMO.parent, "--run", "x"], "pip install 'audiodae[torch]'"),
+        (["export", "speech-16k"], "pip install 'audiodae[export]'"),
+        (["train", "--speech", DEMO.parent, "--run", "x"], "pip install 'audiodae[train]'"),
     ],
 )
 def test_what_needs_torch_says_so_in_a_sentence(arguments, words, tmp_path, monkeypatch):

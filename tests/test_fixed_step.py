@@ -67,3 +67,6 @@ def test_streams_with_rows_reset_sound_the_same_with_it(net, monkeypatch):
     monkeypatch.setattr(DenoiserNet, "step", step)
     assert np.abs(run() - plain).max() < 1e-5
     assert len(fixed) == 1
+    assert (fixed[0]._graph is not None) == (
+        net.device.type == "cuda"
+    )  # it was captured on the way

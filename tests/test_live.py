@@ -444,6 +444,7 @@ def found(part, sound):
     return np.max(products[: len(energy)] / np.sqrt(np.maximum(energy, 1e-3) * (part**2).sum()))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_real_sound_server_hears_the_cleaned_sound(sound_server, tmp_path):
     speech, rate = soundfile.read(
         Path(__file__).parent / "data" / "noisy-speech.flac", dtype="float32", frames=40000

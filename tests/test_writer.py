@@ -100,6 +100,7 @@ def test_a_killed_run_leaves_no_half_file_and_the_next_one_cleans_up(tmp_path):
     assert read(path).shape == (2, 3001)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     process = child(tmp_path / "x.wav")
     process.send_signal(signal.SIGINT)
