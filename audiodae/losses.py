@@ -15,6 +15,7 @@ from audiodae.stft import Stft
 
 _FLOOR_POWER = 1e-7
 _HIGHEST_SNR_DB = 35.0  # better than this is not worth more
+_CLEAN_SNR_DB = 25.0  # from here on DNSMOS would have clean speech changed to its liking
 _PAUSE_DB = 40.0  # frames so far below the loudest one of the clean speech are pauses
 _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as much as loud ones
 
@@ -41,7 +42,7 @@ class DenoisingLoss:
     """`(batch, samples)` estimate, clean and noisy -> scalar loss and the value of each term.
 
     `pesq` weighs a differentiable PESQ (the package `torch-pesq`), `dnsmos` a differentiable DNSMOS, heard
-    on the first `dnsmos_items` examples with speech; zero leaves them out.
+    on the first `dnsmos_items` examples of noisy speech; zero leaves them out.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class DenoisingLoss:
             if self._pesq_loss is not None:
                 terms["pesq"] = self.pesq * self._pesq_loss(clean[spoken], estimate[spoken]).mean()
             if self._dnsmos_loss is not None:
-                heard = estimate[spoken][: self.dnsmos_items]
-                terms["dnsmos"] = self.dnsmos * self._dnsmos_loss(heard).mean()
+                unclean = spoken & (snr_db(noisy * scale, clean) < _CLEAN_SNR_DB)
+                heard = estimate[unclean][: self.dnsmos_items]
+                if len(heard):
+                    terms["dnsmos"] = self.dnsmos * self._dnsmos_loss(heard).mean()
         return torch.stack(list(terms.values())).sum(), terms
 
     def _compressed(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,3 +94,13 @@ def test_dnsmos_wants_the_noise_gone() -> None:
     left = torch.ones((), requires_grad=True)
     cost = loss(clean + left * noise, clean, clean + noise)[1]["dnsmos"]
     assert float(torch.autograd.grad(cost, left)[0]) > 0
+
+
+def test_dnsmos_has_no_say_in_clean_speech() -> None:
+    pytest.importorskip("speechmos", reason="its weights come with the package speechmos")
+    pytest.importorskip("onnx", reason="its weights are read with the package onnx")
+    loss = DenoisingLoss(LossConfig(), Stft(16000, 512, 256), torch.device("cpu"), dnsmos=0.1)
+    clean = speechlike()
+    hiss = torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
+    assert "dnsmos" not in loss(clean, clean, clean + 1e-4 * hiss)[1]
+    assert "dnsmos" in loss(clean, clean, clean + 1e-2 * hiss)[1]
