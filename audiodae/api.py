@@ -13,7 +13,8 @@ from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for
 from audiodae.errors import AudioError
 from audiodae.net import Engine, Net
 from audiodae.resample import check_rate
-from audiodae.stream import Link, Streamer, clean_whole
+from audiodae.stream import Link, Streamer
+from audiodae.whole import clean_whole
 
 if TYPE_CHECKING:
     import torch

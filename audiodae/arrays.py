@@ -136,7 +136,8 @@ def plain(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Array, Form]:
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
             "pass numpy.asarray(audio, dtype='float32')."
         )
-    _check(audio.dtype.name, audio.dtype.kind == "f", audio.ndim)
+    if audio.dtype.kind != "f" or not audio.ndim:  # its name takes numpy long to make
+        _check(audio.dtype.name, audio.dtype.kind == "f", audio.ndim)
     form = Form("numpy", audio.dtype.str, "cpu", audio.ndim)
     return np.ascontiguousarray(audio, dtype=np.float32), form
 

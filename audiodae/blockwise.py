@@ -23,8 +23,9 @@ from audiodae.errors import AudioError
 from audiodae.options import Options
 from audiodae.plan import Job
 from audiodae.report import FileReport, explain
-from audiodae.stream import OFFLINE_BLOCK_FRAMES, Streamer, at_rate
+from audiodae.stream import Streamer, at_rate
 from audiodae.voice import VoiceTrack
+from audiodae.whole import OFFLINE_BLOCK_FRAMES
 
 BLOCK_SECONDS = 4.0
 BLOCK_SAMPLES = 1 << 20  # of all files and channels together, whatever the rate

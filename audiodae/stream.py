@@ -1,9 +1,9 @@
 """Cleaning as a stream: chunks of any size in, samples of the same moments out, `latency` later.
 
-The net always runs on the same number of frames (`block_frames`) and rows, so a stream gives the
-same bits for every way of cutting it into chunks, and a whole recording is a stream of big blocks.
+What is here keeps time and settings; `layout` knows how chunks lie, `arrays` the caller's kind of array.
 
     chunk -> to the model's rate -> frames -> mask, limited and mixed -> overlap-add -> back -> out
+                                    (`frame_cleaner`, always so many frames at a time)
 """
 
 from __future__ import annotations
@@ -13,26 +13,16 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-import numpy as np
-
 from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
 from audiodae.checkpoint import DEFAULT_MODEL, load_net
-from audiodae.errors import AudiodaeError, AudioError
+from audiodae.errors import AudiodaeError
+from audiodae.frame_cleaner import FrameCleaner
+from audiodae.layout import Layout, sound
 from audiodae.net import Engine, Net
 from audiodae.resample import Resampler, check_rate
-from audiodae.voice import speech_probability
+from audiodae.voice import RunningVoice
 
 Link = Literal["linked", "each", "mid"]
-
-OFFLINE_BLOCK_FRAMES = 64
-"""Frames a block when nobody waits for the sound: about seven times as fast as one by one."""
-
-_OFFLINE_SLICE_SAMPLES = 1 << 20  # of all signals together: a recording is fed by such slices
-_LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
-# -200 dBFS: below it is silence. Fading sounds would end in denormal numbers, and those take a
-# processor many times as long.
-_QUIETEST = 1e-10
-_SILENT_MASK = 1e-12
 
 
 @runtime_checkable
@@ -113,23 +103,31 @@ class Streamer:
         self.channels = _positive("channels", channels)
         self.block_frames = _positive("block_frames", block_frames)
         self.link = link
-        self.mix = mix
-        self.attenuation_limit_db = attenuation_limit_db
         self.nonfinite = 0
 
         # Signals go through resamplers and frames; the net has a row for each mask it is asked for.
-        self._signals = self.batch * (1 if link == "mid" else self.channels)
+        self._layout = Layout(self.batch, self.channels, mid=link == "mid")
+        self._signals = self._layout.signals
         self._masks = self._signals if link == "each" else self.batch
-        self._step = self.block_frames * net.stft.hop_length
-        self._mask = net.step(self._masks, self.block_frames)
+        self._voice = RunningVoice(self._masks, self.sample_rate, net.stft, self._home)
+        self._frames = FrameCleaner(
+            net,
+            self._home,
+            self._voice,
+            batch=self.batch,
+            channels=self._signals // self.batch,
+            linked=link != "each",
+            block_frames=self.block_frames,
+        )
+        self.mix = mix
+        self.attenuation_limit_db = attenuation_limit_db
         rates = self.sample_rate, net.sample_rate
         self._down = Resampler(*rates, rows=self._signals, home=self._home)
         self._up = Resampler(*rates[::-1], rows=self._signals, home=self._home)
-        self._form = Form("numpy", "float32", "cpu", self._fewest_dimensions())
-        self._speech: Array
-        self._given: tuple[int, int, Array, int]  # samples from, to; their probabilities from frame
+        self._form = Form("numpy", "float32", "cpu", self._layout.fewest_dimensions)
+        at_model_rate = self._frames.step_samples - 1 + net.stft.tail_samples + self._up.lookahead
+        self._latency = self._down.lookahead + at_model_rate * self.sample_rate // net.sample_rate
         self._restart()
-        self._given = (0, 0, self._speech, 0)
 
     @property
     def hop_seconds(self) -> float:
@@ -143,13 +141,12 @@ class Streamer:
         The longest wait is that of the sample just after a finished block: for the rest of its
         window, its block, and the two resamplers.
         """
-        at_model_rate = self._step - 1 + self._net.stft.tail_samples + self._up.lookahead
-        return self._down.lookahead + at_model_rate * self.sample_rate // self._net.sample_rate
+        return self._latency
 
     @property
     def mix(self) -> float:
         """Share of the cleaned sound, 0 to 1; acts from the next block."""
-        return self._mix
+        return self._frames.mix
 
     @mix.setter
     def mix(self, mix: float) -> None:
@@ -157,12 +154,12 @@ class Streamer:
             raise AudiodaeError(
                 f"mix is {mix}; a number from 0 (the input) to 1 (the cleaned sound) is wanted."
             )
-        self._mix = float(mix)
+        self._frames.mix = float(mix)
 
     @property
     def attenuation_limit_db(self) -> float | None:
         """The most any part of the sound is turned down, in dB; acts from the next block."""
-        return self._attenuation_limit_db
+        return self._frames.attenuation_limit_db
 
     @attenuation_limit_db.setter
     def attenuation_limit_db(self, limit_db: float | None) -> None:
@@ -171,7 +168,7 @@ class Streamer:
                 f"attenuation_limit_db is {limit_db}; a number of dB from 0 (change nothing) up, "
                 "or None for no limit, is wanted."
             )
-        self._attenuation_limit_db = None if limit_db is None else float(limit_db)
+        self._frames.attenuation_limit_db = None if limit_db is None else float(limit_db)
 
     @property
     def speech_probability(self) -> Any:
@@ -182,14 +179,12 @@ class Streamer:
         the level of what is left, whatever `mix` and `attenuation_limit_db` are; `audiodae.voice`
         says what it is not. With link "each" it is that of the channel with the most of it.
         """
-        start, stop, track, first = self._given
-        xp = array_namespace(track)
-        if start == stop:
-            return like(self._home.zeros(*self._form_of_track(0)), self._form)
-        frames = self._frame_at(np.arange(start, stop)) - first
-        index = xp.asarray(np.clip(frames, 0, track.shape[-1] - 1), device=track.device)
-        values = xp.take(track, index, axis=-1).reshape(self.batch, -1, stop - start)
-        return like(xp.max(values, axis=1).reshape(self._form_of_track(stop - start)), self._form)
+        values = self._voice.probability()
+        xp = array_namespace(values)
+        samples = values.shape[-1]
+        values = xp.max(values.reshape(self.batch, self._masks // self.batch, samples), axis=1)
+        shape = (self.batch, samples) if self._form.dimensions == 3 else (samples,)
+        return like(values.reshape(shape), self._form)
 
     def feed(self, x: Audio) -> Audio:
         """Take the next samples, give those that are ready.
@@ -208,7 +203,8 @@ class Streamer:
         """The rest of the output, as the kind of array last fed; then ready for a new stream."""
         signals_in = self._samples_in
         while self._samples_out + self._ready.shape[-1] < self._samples_in:
-            finishing = self._down.inputs_for((self._steps + 1) * self._step) - signals_in
+            block_end = (self._frames.steps + 1) * self._frames.step_samples
+            finishing = self._down.inputs_for(block_end) - signals_in
             self._advance(self._home.zeros(self._signals, finishing))
             signals_in += finishing
         rest = like(self._release(self._samples_in), self._form)
@@ -224,7 +220,7 @@ class Streamer:
         if rows is None:
             self.nonfinite = 0
             self._restart()
-            self._given = (0, 0, self._speech, 0)
+            self._voice.give(0, 0)
             return
         rows = [operator.index(row) for row in rows]
         for row in rows:
@@ -235,16 +231,11 @@ class Streamer:
         signals = _members(rows, self._signals // self.batch)
         masks = _members(rows, self._masks // self.batch)
         with self._home.without_gradients():
-            for buffer in (self._pending, self._tail, self._ready):
-                buffer[signals] = 0.0
-            self._speech = copy(self._speech)
-            self._speech[masks] = 0.0
-        self._down.reset(signals)
-        self._up.reset(signals)
-        for name, fresh in self._net.initial_state(len(masks)).items():
-            remembered = copy(self._net_state[name])
-            remembered[masks] = fresh
-            self._net_state[name] = remembered
+            self._ready[signals] = 0.0
+            self._frames.reset(signals, masks)
+            self._voice.reset(masks)
+            self._down.reset(signals)
+            self._up.reset(signals)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -257,14 +248,11 @@ class Streamer:
             "setup": self._setup(),
             "samples_in": self._samples_in,
             "samples_out": self._samples_out,
-            "steps": self._steps,
             "nonfinite": self.nonfinite,
             "form": tuple(self._form),
-            "net": {name: copy(array) for name, array in self._net_state.items()},
-            "pending": copy(self._pending),
-            "tail": copy(self._tail),
+            **self._frames.state,
             "ready": copy(self._ready),
-            "speech": copy(self._speech),
+            "voice": self._voice.state,
             "down": self._down.state,
             "up": self._up.state,
         }
@@ -283,15 +271,11 @@ class Streamer:
             )
         self._samples_in = state["samples_in"]
         self._samples_out = state["samples_out"]
-        self._steps = state["steps"]
         self.nonfinite = state["nonfinite"]
         self._form = Form(*state["form"])
-        self._net_state = {name: self._own(array) for name, array in state["net"].items()}
-        self._pending = self._own(state["pending"])
-        self._tail = self._own(state["tail"])
-        self._ready = self._own(state["ready"])
-        self._speech = self._own(state["speech"])
-        self._given = (0, 0, self._speech, 0)
+        self._frames.state = state
+        self._ready = copy(self._home.bring(state["ready"]))
+        self._voice.state = state["voice"]
         self._down.state = state["down"]
         self._up.state = state["up"]
 
@@ -312,183 +296,38 @@ class Streamer:
             },
         }
 
-    def _own(self, array: Array) -> Array:
-        return copy(self._home.bring(array))
-
     def _restart(self) -> None:
         self._samples_in = 0
         self._samples_out = 0
-        self._steps = 0
-        silence = self._home.zeros(self._signals, self._net.stft.tail_samples)
-        self._pending = silence  # at the model's rate: lead-in, then what no block has moved past
-        self._tail = copy(silence)  # overlap-add, unfinished
-        self._ready = copy(silence[:, :0])  # at the stream's rate, not yet given
-        self._speech = self._home.zeros(self._masks, 0)  # probabilities of the newest frames
-        self._net_state = self._net.initial_state(self._masks)
+        self._ready = self._home.zeros(self._signals, 0)  # at the stream's rate, not yet given
+        self._frames.restart()
+        self._voice.restart()
         self._down.reset()
         self._up.reset()
 
-    def _fewest_dimensions(self) -> int:
-        return 3 if self.batch > 1 else 2 if self.channels > 1 else 1
-
     def _as_signals(self, samples: Array) -> Array:
-        """A chunk in any layout -> `(signals, n)` where the net lives, every sample finite."""
-        wanted = (self.batch, self.channels)
-        if samples.ndim < self._fewest_dimensions() or (
-            tuple(samples.shape[:-1]) != wanted[3 - samples.ndim :]
-        ):
-            layouts = [f"({self.batch}, {self.channels}, n)"]
-            layouts += [f"({self.channels}, n)"] if self.batch == 1 else []
-            layouts += ["(n,)"] if wanted == (1, 1) else []
-            raise AudioError(
-                f"The chunk has shape {tuple(samples.shape)}, but this stream has "
-                f"batch={self.batch} and channels={self.channels}: feed {' or '.join(layouts)}, "
-                "time last."
-            )
-        xp = array_namespace(samples)
-        level = xp.abs(samples)
-        finite = level <= _LOUDEST  # a NaN is not
-        if not xp.all(finite):
-            self.nonfinite += int(xp.sum(~finite))
-        samples = xp.where(finite & (level >= _QUIETEST), samples, 0.0)
-        samples = self._home.bring(samples).reshape(*wanted, samples.shape[-1])
-        if self.link == "mid":
-            return array_namespace(samples).mean(samples, axis=1)
-        return samples.reshape(self._signals, samples.shape[-1])
+        """A chunk -> `(signals, n)` where the net lives, every sample finite."""
+        self._layout.check(samples)
+        samples, nonfinite = sound(samples)
+        self.nonfinite += nonfinite
+        return self._layout.to_signals(self._home.bring(samples))
 
     def _release(self, until: int) -> Array:
         """The outputs before number `until` not yet given, in the layout of the last chunk."""
         count = max(0, until - self._samples_out)
-        self._note_speech(count)
+        self._voice.give(self._samples_out, self._samples_out + count)
         out, self._ready = self._ready[:, :count], self._ready[:, count:]
         self._samples_out += count
-        out = out.reshape(self.batch, self._signals // self.batch, count)
-        xp = array_namespace(out)
-        out = xp.broadcast_to(out, (self.batch, self.channels, count))  # the mid goes on all
-        return out.reshape(out.shape[3 - self._form.dimensions :])
-
-    def _note_speech(self, count: int) -> None:
-        """Before `count` samples are given: keep their probabilities, let go of older ones."""
-        first = self._steps * self.block_frames - self._speech.shape[-1]
-        start, stop = self._samples_out, self._samples_out + count
-        self._given = (start, stop, self._speech, first)
-        old = min(max(0, int(self._frame_at(stop)) - first), self._speech.shape[-1])
-        if old:
-            self._speech = copy(self._speech[:, old:])
-
-    def _frame_at(self, sample: Any) -> Any:
-        """Number of the frame whose middle is nearest to a sample."""
-        stft = self._net.stft
-        moment = sample * self._net.sample_rate // self.sample_rate
-        return np.maximum(0, (moment + stft.n_fft // 2 - stft.hop_length // 2) // stft.hop_length)
-
-    def _form_of_track(self, samples: int) -> tuple[int, ...]:
-        return (self.batch, samples) if self._form.dimensions == 3 else (samples,)
+        return self._layout.to_chunk(out, self._form.dimensions)
 
     def _advance(self, samples: Array) -> None:
         """`(signals, n)` in; as many blocks as that completes are cleaned onto `_ready`."""
         with self._home.without_gradients():
-            xp = array_namespace(samples)
-            self._pending = xp.concat((self._pending, self._down.feed(samples)), axis=-1)
-            lead, step = self._net.stft.tail_samples, self._step
-            count = (self._pending.shape[-1] - lead) // step
-            if count == 0:
-                return
-            cleaned, speech = [], [self._speech]
-            for i in range(count):
-                out, probability = self._clean_block(
-                    self._pending[:, i * step : i * step + lead + step]
-                )
-                # The first samples out belong to the lead-in and not to the signal.
-                early = max(0, lead - self._steps * step)
-                cleaned.append(out[:, early:])
-                speech.append(probability)
-                self._steps += 1
-            self._pending = copy(self._pending[:, count * step :])
-            self._speech = xp.concat(speech, axis=-1)
-            out = self._up.feed(xp.concat(cleaned, axis=-1))
-            self._ready = xp.concat((self._ready, out), axis=-1)
-
-    def _clean_block(self, samples: Array) -> tuple[Array, Array]:
-        """`(signals, tail + step)` -> `(signals, step)`, `tail` samples late; `(masks, frames)`."""
-        spec = self._net.stft.analyse(samples)
-        heard = self._heard(spec)
-        mask, self._net_state = self._mask(heard, self._net_state)
-        speech = speech_probability(heard, mask, self._net.stft)
-        if self._attenuation_limit_db is not None:
-            mask = limit_attenuation(mask, 10.0 ** (-self._attenuation_limit_db / 20.0))
-        gain = (1.0 - self._mix) + self._mix * mask
-        if self._masks != self._signals:
-            gain = array_namespace(gain).repeat(gain, self.channels, axis=0)
-        out, self._tail = self._net.stft.synthesise(spec * gain, self._tail)
-        return out, speech
-
-    def _heard(self, spec: Array) -> Array:
-        """The spectra the net is to make masks for: `(signals, ...)` -> `(masks, ...)`."""
-        if self._masks == self._signals:
-            return spec
-        xp = array_namespace(spec)
-        channels = spec.reshape(self.batch, self.channels, *spec.shape[1:])
-        # As loud as the channels together are, so that nothing out of phase goes unheard.
-        magnitude = xp.sqrt(xp.mean(xp.abs(channels) ** 2, axis=1))
-        total = xp.sum(channels, axis=1)
-        size = xp.abs(total)
-        direction = total / xp.clip(size, _SILENT_MASK, None)
-        return magnitude * xp.where(size > _SILENT_MASK, direction, 1.0)
-
-
-def limit_attenuation(mask: Array, floor: float) -> Array:
-    """Lift a complex mask's magnitude to at least `floor` (0 to 1); larger values stay as they are.
-
-    What is lifted leans towards the input's own phase, the more the further it is lifted: the phase
-    of a nearly closed mask is chance, and would be heard once it is opened. At `floor` 1 nothing is
-    attenuated and nothing is turned: the mask is one.
-    """
-    xp = array_namespace(mask)
-    if floor >= 1.0:
-        return xp.ones_like(mask)
-    magnitude = xp.abs(mask)
-    # 1 at the floor, 0 when closed; the nearer the floor is to one, the sooner it is 0.
-    own = xp.clip(magnitude / max(floor, _SILENT_MASK), 0.0, 1.0) ** (1.0 / (1.0 - floor))
-    direction = own * mask / xp.clip(magnitude, _SILENT_MASK, None) + (1.0 - own)
-    length = xp.abs(direction)
-    lifted = xp.where(length > 1e-3, floor * direction / xp.clip(length, 1e-3, None), floor)
-    return xp.where(magnitude >= floor, mask, lifted)
-
-
-def clean_whole(
-    denoiser: Net | HasNet,
-    audio: Audio,
-    *,
-    sample_rate: int | None = None,
-    link: Link = "linked",
-    mix: float = 1.0,
-    attenuation_limit_db: float | None = None,
-    block_frames: int = OFFLINE_BLOCK_FRAMES,
-) -> Audio:
-    """A whole recording through a `Streamer`: `([[batch,] channels,] samples)`, the same comes out.
-
-    Besides the result it needs memory for some seconds only, however long the recording is.
-    """
-    streamer = Streamer(
-        denoiser,
-        sample_rate=sample_rate,
-        batch=audio.shape[0] if audio.ndim > 2 else 1,
-        channels=audio.shape[-2] if audio.ndim > 1 else 1,
-        link=link,
-        mix=mix,
-        attenuation_limit_db=attenuation_limit_db,
-        block_frames=block_frames,
-    )
-    clean: Any = array_namespace(audio).empty_like(audio)
-    given = 0
-    size = max(1 << 14, _OFFLINE_SLICE_SAMPLES // (streamer.batch * streamer.channels))
-    for start in range(0, max(1, audio.shape[-1]), size):
-        part = streamer.feed(audio[..., start : start + size])
-        clean[..., given : given + part.shape[-1]] = part
-        given += part.shape[-1]
-    clean[..., given:] = streamer.flush()
-    return clean  # type: ignore[no-any-return]
+            cleaned = self._frames.feed(self._down.feed(samples))
+            if cleaned:
+                xp = array_namespace(samples)
+                whole = cleaned[0] if len(cleaned) == 1 else xp.concat(cleaned, axis=-1)
+                self._ready = xp.concat((self._ready, self._up.feed(whole)), axis=-1)
 
 
 def _positive(name: str, value: int) -> int:

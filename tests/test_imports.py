@@ -18,9 +18,9 @@ PACKAGE = Path(audiodae.__file__).parent
 ROWS = [
     {"errors", "config", "levels", "arrays", "resample", "stft"}
     | {"atomic", "formats", "wav", "ffmpeg", "sndfile", "writer", "pipe", "audio"},
-    {"features", "fixed_step", "layers", "net"},
-    {"autoencoder", "denoiser", "onnx_net", "voice"},
-    {"checkpoint", "export", "families", "stream"},
+    {"features", "fixed_step", "gain", "layers", "layout", "net"},
+    {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
+    {"checkpoint", "export", "families", "stream", "whole"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"elbo"}

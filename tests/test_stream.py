@@ -15,9 +15,11 @@ from audiodae.checkpoint import save_checkpoint
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError
 from audiodae.export import export
+from audiodae.gain import limit_attenuation, shared
 from audiodae.net import Net
 from audiodae.onnx_net import OnnxNet
-from audiodae.stream import Streamer, clean_whole, limit_attenuation
+from audiodae.stream import Streamer
+from audiodae.whole import clean_whole
 
 RATES = [8000, 11025, 16000, 22050, 22051, 32000, 44100, 48000, 96000, 192000]
 
@@ -185,7 +187,7 @@ def test_offline_is_the_stream(net):
 def test_a_long_recording_is_fed_in_slices_without_a_seam(net, monkeypatch):
     x = noise(2, 50000)
     whole = clean_whole(net, x)
-    monkeypatch.setattr("audiodae.stream._OFFLINE_SLICE_SAMPLES", 1)
+    monkeypatch.setattr("audiodae.whole._SLICE_SAMPLES", 1)
     assert np.array_equal(clean_whole(net, x), whole)
 
 
@@ -419,10 +421,9 @@ def test_linked_cleaning_of_equal_channels_is_that_of_one(net):
 def test_channels_out_of_phase_are_heard(net):
     """Their sum is silence, but they are not: the net hears their level."""
     x = noise(8000)
-    streamer = Streamer(net, channels=2)
     spec = net.stft.analyse(np.stack([x, -x]))
-    assert np.allclose(streamer._heard(spec), np.abs(spec[:1]), atol=1e-6)
-    out = run(streamer, np.stack([x, -x]))
+    assert np.allclose(shared(spec[None]), np.abs(spec[:1]), atol=1e-6)
+    out = run(Streamer(net, channels=2), np.stack([x, -x]))
     assert np.abs(out[0] + out[1]).max() < 1e-6
     assert decibels(out) > -60
 

@@ -1,0 +1,74 @@
+"""How the chunks of a stream lie in memory, and what in them is no sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audiodae.arrays import Array, array_namespace
+from audiodae.errors import AudioError
+
+_LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
+# -200 dBFS: below it is silence. Fading sounds would end in denormal numbers, and those take a
+# processor many times as long.
+_QUIETEST = 1e-10
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Chunks `(batch, channels, n)`, or with fewer dimensions where there is one of something.
+
+    With `mid` the mean of the channels is the one signal, and goes back onto all of them.
+    """
+
+    batch: int
+    channels: int
+    mid: bool
+
+    @property
+    def signals(self) -> int:
+        """Signals side by side."""
+        return self.batch * (1 if self.mid else self.channels)
+
+    @property
+    def fewest_dimensions(self) -> int:
+        """Of a chunk."""
+        return 3 if self.batch > 1 else 2 if self.channels > 1 else 1
+
+    def check(self, chunk: Array) -> None:
+        """Raise `AudioError` for a chunk of another layout."""
+        shape = tuple(chunk.shape)
+        wanted = (self.batch, self.channels)
+        if len(shape) >= self.fewest_dimensions and shape[:-1] == wanted[3 - len(shape) :]:
+            return
+        layouts = [f"({self.batch}, {self.channels}, n)"]
+        layouts += [f"({self.channels}, n)"] if self.batch == 1 else []
+        layouts += ["(n,)"] if wanted == (1, 1) else []
+        raise AudioError(
+            f"The chunk has shape {shape}, but this stream has batch={self.batch} and "
+            f"channels={self.channels}: feed {' or '.join(layouts)}, time last."
+        )
+
+    def to_signals(self, chunk: Array) -> Array:
+        """A chunk -> `(signals, n)`."""
+        if self.mid:
+            chunk = chunk.reshape(self.batch, self.channels, chunk.shape[-1])
+            return array_namespace(chunk).mean(chunk, axis=1)
+        return chunk.reshape(self.signals, chunk.shape[-1])
+
+    def to_chunk(self, signals: Array, dimensions: int) -> Array:
+        """`(signals, n)` -> a chunk of so many dimensions."""
+        samples = signals.shape[-1]
+        chunk = signals.reshape(self.batch, self.signals // self.batch, samples)
+        if self.mid:
+            shape = (self.batch, self.channels, samples)
+            chunk = array_namespace(chunk).broadcast_to(chunk, shape)
+        return chunk.reshape(chunk.shape[3 - dimensions :])
+
+
+def sound(samples: Array) -> tuple[Array, int]:
+    """The samples with 0 for what is no sound; how many of them were not finite, or too large."""
+    xp = array_namespace(samples)
+    level = xp.abs(samples)
+    finite = level <= _LOUDEST  # a NaN is not
+    wrong = 0 if xp.all(finite) else int(xp.sum(~finite))
+    return xp.where(finite & (level >= _QUIETEST), samples, 0.0), wrong
