@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from audiodae.audio import Reader, Writer, output_format
 from audiodae.checkpoint import replace_file
 from audiodae.errors import AudioError
+from audiodae.net_of import at_rate
 from audiodae.options import Options
 from audiodae.plan import Job
 from audiodae.report import FileReport, explain
-from audiodae.stream import Streamer, at_rate
+from audiodae.stream import Streamer
 from audiodae.voice import VoiceTrack
 from audiodae.whole import OFFLINE_BLOCK_FRAMES
 

@@ -11,31 +11,19 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, get_args
 
 from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
-from audiodae.checkpoint import DEFAULT_MODEL, load_net
+from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError
 from audiodae.frame_cleaner import FrameCleaner
 from audiodae.layout import Layout, sound
 from audiodae.net import Engine, Net
+from audiodae.net_of import HasNet, net_of
 from audiodae.resample import Resampler, check_rate
 from audiodae.voice import RunningVoice
 
 Link = Literal["linked", "each", "mid"]
-
-
-@runtime_checkable
-class HasNet(Protocol):
-    """Anything with a `net`, such as `audiodae.Denoiser`."""
-
-    @property
-    def net(self) -> Net: ...
-
-
-def at_rate(denoiser: Any, sample_rate: int | None) -> Any:
-    """The denoiser for recordings of a rate: of one that chooses by rate its choice, else itself."""
-    return denoiser.at(sample_rate) if hasattr(denoiser, "at") else denoiser
 
 
 class Streamer:
@@ -76,21 +64,7 @@ class Streamer:
         attenuation_limit_db: float | None = None,
         block_frames: int = 1,
     ) -> None:
-        if isinstance(denoiser, str | os.PathLike):
-            net = load_net(denoiser, engine=engine, sample_rate=sample_rate)
-        else:
-            chosen = at_rate(denoiser, sample_rate)
-            net = chosen.net if isinstance(chosen, HasNet) else chosen
-        if engine not in ("auto", net.engine):
-            raise AudiodaeError(
-                f"engine is {engine!r}, but the denoiser was loaded for {net.engine!r}: pass the "
-                f"model's name, or `audiodae.load(..., engine={engine!r})`."
-            )
-        if getattr(net, "training", False):
-            raise AudiodaeError(
-                "The net is in training mode, where dropout and norms make its output depend on "
-                "chance: call net.eval() first."
-            )
+        net = net_of(denoiser, engine, sample_rate)
         if link not in get_args(Link):
             raise AudiodaeError(
                 f"link is {link!r}; 'linked' (one mask for all channels), 'each' (every channel "

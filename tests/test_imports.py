@@ -20,7 +20,7 @@ ROWS = [
     | {"atomic", "formats", "wav", "ffmpeg", "sndfile", "writer", "pipe", "audio"},
     {"features", "fixed_step", "gain", "layers", "layout", "net"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
-    {"checkpoint", "export", "families", "stream", "whole"},
+    {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
     | {"elbo"}
