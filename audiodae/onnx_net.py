@@ -22,6 +22,11 @@ FORMAT = 1
 FEATURES, MASK, AFTER = "features", "mask", "_after"
 """Names in the graph: the input, the output, and what is appended to the name of a new state."""
 
+# In the metadata: what stands there as it is, and what as JSON.
+_TEXTS = ("kind", "description", "licence", "sha256", "window")
+_NUMBERS = ("format", "opset", "sample_rate", "n_fft", "hop_length", "latency_samples")
+_VALUES = (*_NUMBERS, "bands", "states", "config")
+
 
 class OnnxNet:
     """The `Net` in an exported file's bytes, on one thread of the CPU.
@@ -105,8 +110,9 @@ def _card(session: Any, name: str) -> dict[str, Any]:
             f"{name} is not a denoiser exported by audiodae in format {FORMAT}: make one with "
             "`audiodae export MODEL -o FILE.onnx`."
         )
-    texts = ("kind", "description", "licence", "sha256", "window")
     try:
-        return {key: v if key in texts else json.loads(v) for key, v in entries.items()}
+        # Other programs, such as quantisers, add entries of their own.
+        values = {key: json.loads(entries[key]) for key in _VALUES if key in entries}
     except ValueError as error:
         raise CheckpointError(f"{name} has metadata that cannot be read ({error}).") from error
+    return {**{key: entries[key] for key in _TEXTS if key in entries}, **values}

@@ -130,6 +130,15 @@ def test_what_is_no_export_is_refused_in_a_sentence(tmp_path, data):
         load_net(tmp_path / "a.onnx")
 
 
+def test_what_other_programs_add_to_the_metadata_does_no_harm(small, tmp_path):
+    path = export(small, tmp_path / "small.onnx")
+    model = onnx.load(path)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "onnx.infer", "onnxruntime.quant"  # as its quantiser does
+    onnx.save(model, path)
+    assert load_net(path).fingerprint() == load_net(small).fingerprint()
+
+
 def test_a_foreign_onnx_model_is_refused(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy")
