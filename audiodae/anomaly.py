@@ -1,11 +1,12 @@
 """Where a recording is not like the normal ones: learned from a folder of these alone.
 
-Each patch is described by how badly an autoencoder reconstructs its bands and frames, by the lowest
-and highest level of its bands, and by how suddenly it changes. Three Gaussians are fitted to normal
-recordings: one over a clip's mean and deviation of these descriptions (hum, lost bands, codecs), two
-over how far a patch is from its own clip's median (gaps and clicks; sounds that do not belong). The
-distance of Mahalanobis from them is the score, in units of a threshold: a quantile of normal scores
-that were taken of clips the Gaussians had not seen.
+Each patch is described by the levels of its bands, by how suddenly it changes, by how badly an
+autoencoder reconstructs its frames, and by how much of it is flat at its peaks. Three Gaussians are
+fitted to normal recordings: one over a whole clip's mean level, deviation and change in every band
+(hum, lost bands, codecs, other kinds of sound), two over how far a patch is from its own clip's median
+(gaps and clicks; sounds that do not belong). The distance of Mahalanobis from them is the score, in
+units of a threshold: a quantile of normal scores that were taken of clips the Gaussians had not seen.
+Flat peaks (clipping) are held against those of normal recordings as they are.
 """
 
 from __future__ import annotations
@@ -22,19 +23,24 @@ from torch import Tensor
 
 from audiodae.autoencoder import Autoencoder
 from audiodae.errors import AudiodaeError
+from audiodae.flat_tops import FlatTops
 from audiodae.latents import Patches, Progress, Trained, encode
 
 Floats = npt.NDArray[np.float64]
 
 QUANTILE = 0.99
-_ERROR_BANDS, _LEVEL_BANDS = 16, 8
-_LEVELS = slice(_ERROR_BANDS, _ERROR_BANDS + 2 * _LEVEL_BANDS)  # of a description
+_BANDS, _EXTREME_BANDS = 16, 8
+_WHOLE = slice(0, 3 * _BANDS)  # of a description: what a clip is known by as a whole
+_LEVELS = slice(_WHOLE.stop, _WHOLE.stop + 2 * _EXTREME_BANDS)
 _MOMENTS = slice(_LEVELS.stop, _LEVELS.stop + 5)
-_SHRINK_PATCHES, _SHRINK_CLIPS = 0.05, 0.3  # of covariances towards their diagonal
+_FLAT = _MOMENTS.stop
+_SHRINK_PATCHES, _SHRINK_CLIPS = 0.05, 0.5  # of covariances towards their diagonal
 _FOLDS = 4
 _ODD_PATCHES = 0.9  # the quantile of a clip's patches that stands for its oddest
 _FEWEST_PATCHES = 40
 _ERROR_FLOOR = 1e-4
+_FLAT_FLOOR, _FLAT_SPREAD = 1e-3, 0.25  # a share that says nothing; the least deviation of its log
+_FEWEST_FLAT = 5e-3  # of a patch
 
 
 @dataclass(frozen=True)
@@ -76,25 +82,30 @@ class Normal:
         )
 
     def patches(self, clip: Floats) -> Floats:
-        """Distances of the moments and of the levels of every patch, `(2, patches)`."""
+        """Of every patch, distances of the moments and of the levels, and its flat share: `(3, patches)`."""
         within = _within(clip)
         return np.stack(
-            [self.moments.distance(within[:, _MOMENTS]), self.levels.distance(within[:, _LEVELS])]
+            [
+                self.moments.distance(within[:, _MOMENTS]),
+                self.levels.distance(within[:, _LEVELS]),
+                clip[:, _FLAT],
+            ]
         )
 
     def statistics(self, clip: Floats) -> Floats:
-        """Logs, as distances are skewed: of the whole clip, of its mean and of its oddest patches."""
+        """Logs, as all are skewed: of the whole clip, its mean and oddest patches, its flat share."""
         whole = self.clips.distance(_whole(clip)[None])[0]
         moments = self.patches(clip)[0]
         oddest = np.quantile(moments, _ODD_PATCHES)
-        return np.log(np.maximum([whole, moments.mean(), oddest, moments.max()], 1e-9))
+        distances = np.maximum([whole, moments.mean(), oddest, moments.max()], 1e-9)
+        return np.append(np.log(distances), np.log10(clip[:, _FLAT].mean() + _FLAT_FLOOR))
 
 
 @dataclass(frozen=True)
 class Detector:
     """What `fit` learned. Clip statistics are standardised by the normal clips' `centre`, `spread`.
 
-    `patch_thresholds` are for moments and levels.
+    `patch_thresholds` are for moments, levels and flat peaks.
     """
 
     normal: Normal
@@ -153,22 +164,25 @@ class Scores:
         }
 
 
-def describe(autoencoder: Autoencoder, patches: Tensor) -> Floats:
-    """What is looked at in each patch: `(n, frames, mels)` -> `(n, 37)`.
+def describe(autoencoder: Autoencoder, patches: Tensor, flat: Floats) -> Floats:
+    """What is looked at in each patch: `(n, frames, mels)` and its flat share `(n,)` -> `(n, 70)`.
 
-    Log reconstruction error of 16 bands; lowest and highest level over time of 8 bands; the steepest
-    rise and fall of the level from frame to frame, the largest change of the spectrum, and the log
-    error of the worst and of the median frame.
+    Mean level of 16 bands, its mean square and mean change from frame to frame; lowest and highest level
+    over time of 8 bands; the steepest rise and fall of the level from frame to frame, the largest change
+    of the spectrum, the log error of reconstruction of the worst and of the median frame; `flat`.
     """
     with torch.inference_mode():
         error = (patches - autoencoder.decode(encode(autoencoder, patches))).square()
         of_frames = (error.mean(dim=2) + _ERROR_FLOOR).log()
         change = patches.diff(dim=1)
+        bands = _bands(patches.flatten(0, 1), _BANDS).view(*patches.shape[:2], _BANDS)
         rows = torch.cat(
             [
-                (_bands(error.mean(dim=1), _ERROR_BANDS) + _ERROR_FLOOR).log(),
-                _bands(patches.amin(dim=1), _LEVEL_BANDS),
-                _bands(patches.amax(dim=1), _LEVEL_BANDS),
+                bands.mean(dim=1),
+                bands.square().mean(dim=1),
+                bands.diff(dim=1).abs().mean(dim=1),
+                _bands(patches.amin(dim=1), _EXTREME_BANDS),
+                _bands(patches.amax(dim=1), _EXTREME_BANDS),
                 change.mean(dim=2).amax(dim=1, keepdim=True),
                 change.mean(dim=2).amin(dim=1, keepdim=True),
                 (change.square().mean(dim=2).amax(dim=1, keepdim=True) + _ERROR_FLOOR).log(),
@@ -177,7 +191,7 @@ def describe(autoencoder: Autoencoder, patches: Tensor) -> Floats:
             ],
             dim=1,
         )
-    return rows.cpu().numpy().astype(np.float64)
+    return np.column_stack([rows.cpu().numpy().astype(np.float64), flat])
 
 
 def _bands(rows: Tensor, count: int) -> Tensor:
@@ -188,9 +202,16 @@ def describe_file(
     path: str | os.PathLike[str], autoencoder: Autoencoder, progress: Progress | None = None
 ) -> tuple[Floats, tuple[str, ...]]:
     """Descriptions of all patches of a recording, `(patches, d)`, and warnings about the file."""
-    reader = Patches(path, autoencoder, progress, whole_only=True)
-    rows = np.concatenate([describe(autoencoder, block) for block in reader])
-    return rows, tuple(reader.warnings)
+    config = autoencoder.config
+    tops = FlatTops(config.patch_samples / config.sample_rate)
+    reader = Patches(path, autoencoder, progress, whole_only=True, listener=tops.feed)
+    rows, count = [], 0
+    for block in reader:
+        # A block comes after its last patch was read, so all of its stretches are there.
+        flat = tops.shares(count + len(block))[count:]
+        rows.append(describe(autoencoder, block, flat))
+        count += len(block)
+    return np.concatenate(rows), tuple(reader.warnings)
 
 
 def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> Detector:
@@ -213,18 +234,21 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
     if len(parts) < 2 * _FOLDS:
         joined = np.concatenate(parts)
         parts = np.array_split(joined, min(40, len(joined) // 5))
-    patches_of: list[Floats] = [np.zeros((2, 0))] * len(parts)
-    statistics = np.zeros((len(parts), 4))
+    patches_of: list[Floats] = [np.zeros((3, 0))] * len(parts)
+    statistics = np.zeros((len(parts), 5))
     for fold in range(_FOLDS):
         seen = Normal.fit([part for i, part in enumerate(parts) if i % _FOLDS != fold])
         for i in range(fold, len(parts), _FOLDS):
             patches_of[i], statistics[i] = seen.patches(parts[i]), seen.statistics(parts[i])
     centre, spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-6
+    spread[-1] += _FLAT_SPREAD
+    thresholds = np.quantile(np.concatenate(patches_of, axis=1), quantile, axis=1)
+    thresholds[-1] = max(thresholds[-1], _FEWEST_FLAT)
     return Detector(
         Normal.fit(parts),
         centre,
         spread,
-        np.quantile(np.concatenate(patches_of, axis=1), quantile, axis=1),
+        thresholds,
         float(np.quantile([_standing(row, centre, spread) for row in statistics], quantile)),
         quantile,
         model.name,
@@ -241,7 +265,9 @@ def score(rows: Floats, detector: Detector, patch_seconds: float) -> Scores:
 
 
 def _whole(clip: Floats) -> Floats:
-    return np.concatenate([clip.mean(axis=0), clip.std(axis=0)])
+    """Mean level, deviation over time and mean change of every band of a clip, `(48,)`."""
+    mean, square, change = np.split(clip[:, _WHOLE].mean(axis=0), 3)
+    return np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0.0)), change])
 
 
 def _within(clip: Floats) -> Floats:

@@ -15,7 +15,7 @@ from audiodae.atomic import reason, write_whole
 from audiodae.errors import CheckpointError
 
 KIND = "anomaly-detector"
-FORMAT = 1
+FORMAT = 2  # 1 knew a clip by its reconstruction errors and nothing of flat peaks
 _ARRAYS = ("centre", "spread", "patch_thresholds")
 _GAUSSIANS = ("clips", "moments", "levels")
 
@@ -61,8 +61,13 @@ def read_detector(path: Path) -> Detector:
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{tensors.with_suffix('.json')} is not JSON ({error}).") from error
-    if not isinstance(card, dict) or (card.get("kind"), card.get("format")) != (KIND, FORMAT):
-        raise CheckpointError(f"{tensors} is no anomaly detector of format {FORMAT}.")
+    if not isinstance(card, dict) or card.get("kind") != KIND:
+        raise CheckpointError(f"{tensors} is no anomaly detector.")
+    if card.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{tensors} is a detector of format {card.get('format')}, and this version of audiodae reads "
+            f"format {FORMAT}: fit it again with `audiodae anomaly fit`."
+        )
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise CheckpointError(
             f"{tensors} does not match the sha256 in its .json: it is damaged or was exchanged."

@@ -24,8 +24,8 @@ from audiodae.errors import AudiodaeError
 FAMILIES: dict[str, AutoencoderConfig] = {
     "vanilla": AutoencoderConfig(body="dense", hidden=(128, 96), latent=32),
     "denoising": AutoencoderConfig(channels=(16, 32, 64), latent=64, denoising=True),
-    "convolutional": AutoencoderConfig(channels=(16, 32, 64), latent=32, dropout=0.02),
-    "variational": AutoencoderConfig(channels=(16, 32, 64), latent=32, bottleneck="gaussian"),
+    "convolutional": AutoencoderConfig(channels=(24, 48, 96), latent=32),
+    "variational": AutoencoderConfig(channels=(24, 48, 96), latent=32, bottleneck="gaussian"),
 }
 
 

@@ -24,6 +24,8 @@ from audiodae.resample import Resampler
 
 Progress = Callable[[float], object]
 """Called with the seconds of audio just read."""
+Listener = Callable[[npt.NDArray[np.floating], int], object]
+"""Called with every block just read, `(channels, frames)`, and its sample rate."""
 
 BLOCK_SECONDS = 20.0
 _READ_FRAMES = 1 << 16
@@ -63,9 +65,10 @@ class Patches:
         *,
         whole_only: bool = False,
         block_seconds: float = BLOCK_SECONDS,
+        listener: Listener | None = None,
     ) -> None:
         self.path, self.autoencoder, self.progress = path, autoencoder, progress
-        self.whole_only = whole_only
+        self.whole_only, self.listener = whole_only, listener
         self.samples = self.frames = self.sample_rate = 0
         self.warnings: list[str] = []
         self._step = autoencoder.config.patch_samples
@@ -102,6 +105,8 @@ class Patches:
             for block in reader.blocks(_READ_FRAMES):
                 mono = np.asarray(block.mean(axis=0, dtype=np.float32))[None]
                 self.frames += block.shape[1]
+                if self.listener is not None:
+                    self.listener(block, rate)
                 yield torch.from_numpy(resampler.feed(mono))
                 if self.progress is not None:
                     self.progress(block.shape[1] / rate)

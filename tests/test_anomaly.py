@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sounds import write
 from tasks_model import RATE, machine
 
@@ -12,6 +14,7 @@ from audiodae.anomaly import Gaussian, describe_file, fit, score
 from audiodae.cli import main
 from audiodae.detector_file import read_detector, write_detector
 from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.flat_tops import FlatTops, flat_share
 
 
 def run(*arguments):
@@ -50,11 +53,16 @@ def clipping(x):
     np.clip(x * 20, -0.5, 0.5, out=x)
 
 
+def clipping_turned_down(x):
+    top = np.abs(x).max() * 10 ** (-10 / 20)
+    x[:] = 0.37 * np.clip(x, -top, top)
+
+
 def stranger(x):
     x[24000:40000] += 0.1 * np.sin(np.arange(16000) * 2 * np.pi * 3300 / RATE)
 
 
-@pytest.mark.parametrize("damage", [dropout, clicks, clipping, stranger])
+@pytest.mark.parametrize("damage", [dropout, clicks, clipping, clipping_turned_down, stranger])
 def test_damage_is_found(damage, tmp_path, detector, plain_model):
     sound = machine(4.0, seed=7)
     before = scores_of(sound, tmp_path, detector, plain_model)
@@ -70,6 +78,51 @@ def test_where_it_is_odd_is_where_it_was_damaged(damage, tmp_path, detector, pla
     spans = scores_of(sound, tmp_path, detector, plain_model).odd_spans
     assert len(spans) == 1
     assert spans[0] == pytest.approx((1.5, 2.5), abs=0.35)  # patches of 0.26 s, frames across them
+
+
+def test_clipping_is_found_where_it_is_whatever_the_level_rate_and_channel(
+    tmp_path, detector, plain_model
+):
+    sound = machine(4.0, seed=9)
+    for rate, gain in ((RATE, 1.0), (44_100, 0.2)):
+        wanted = machine(
+            4.0 * rate / RATE, seed=9
+        )  # at 44.1 kHz another machine, which is no matter
+        both = gain * np.stack([wanted, wanted])
+        part = both[1, 2 * rate : 3 * rate]
+        part[:] = np.clip(part, -0.3 * np.abs(part).max(), 0.3 * np.abs(part).max())
+        write(tmp_path / "x.wav", both, rate)
+        flat = describe_file(tmp_path / "x.wav", plain_model.net)[0][:, -1]
+        seconds = np.arange(len(flat)) * 0.256
+        inside = (seconds > 2.0) & (seconds < 2.7)
+        assert flat[inside].min() > 0.05 > 1e-3 > flat[(seconds < 1.7) | (seconds > 3.1)].max()
+    before = scores_of(sound, tmp_path, detector, plain_model)
+    sound[32_000:48_000] = np.clip(sound[32_000:48_000], -0.03, 0.03)
+    after = scores_of(sound, tmp_path, detector, plain_model)
+    assert after.clip > 1.5 * before.clip and after.odd_spans[0] == pytest.approx((2, 3), abs=0.35)
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=st.lists(st.integers(0, 5000), max_size=6), rate=st.sampled_from((8000, 11_025)))
+def test_flat_peaks_do_not_depend_on_how_a_recording_is_read(cuts, rate):
+    sound = np.clip(np.random.default_rng(0).standard_normal((2, 5000)), -0.5, 0.5)
+    whole, parts = FlatTops(0.1), FlatTops(0.1)
+    whole.feed(sound, rate)
+    for part in np.split(sound, sorted(cuts), axis=1):
+        parts.feed(part, rate)
+    np.testing.assert_array_equal(whole.shares(9), parts.shares(9))
+    first = flat_share(sound[:, : round(0.1 * rate)])
+    assert whole.shares(9)[0] == first > 0.03
+
+
+def test_silence_hiss_and_the_steps_of_16_bits_are_not_flat_peaks():
+    rng = np.random.default_rng(0)
+    assert flat_share(np.zeros((1, 1000))) == flat_share(np.zeros((1, 2))) == 0.0
+    assert flat_share(rng.standard_normal((1, 4000))) == 0.0
+    assert flat_share(np.round(rng.standard_normal((1, 4000))) / 32768) == 0.0
+    speech_like = np.round(20_000 * np.sin(np.arange(4000) * 0.2) * np.hanning(4000)) / 32768
+    assert flat_share(speech_like[None]) == 0.0
+    assert flat_share(np.clip(speech_like, -0.2, 0.2)[None]) > 0.1
 
 
 def test_normal_recordings_are_seldom_odd(tmp_path, detector, plain_model):
@@ -98,6 +151,10 @@ def test_a_detector_comes_back_from_its_files(tmp_path, detector):
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="damaged or was exchanged"):
         read_detector(tmp_path / "d")
+    card = path.with_suffix(".json").read_text()
+    path.with_suffix(".json").write_text(card.replace('"format": 2', '"format": 1'))
+    with pytest.raises(CheckpointError, match=r"of format 1.*format 2: fit it again"):
+        read_detector(tmp_path / "d")
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(CheckpointError, match="no anomaly detector"):
         read_detector(tmp_path / "d")
@@ -105,9 +162,9 @@ def test_a_detector_comes_back_from_its_files(tmp_path, detector):
 
 def test_too_little_and_impossible_wishes_are_refused(plain_model, detector):
     with pytest.raises(AudiodaeError, match="at least 10 s"):
-        fit([np.zeros((9, 37))], plain_model)
+        fit([np.zeros((9, 70))], plain_model)
     with pytest.raises(AudiodaeError, match="quantile is 1.5"):
-        fit([np.zeros((99, 37))], plain_model, 1.5)
+        fit([np.zeros((99, 70))], plain_model, 1.5)
 
 
 def test_the_commands_on_folders(tmp_path, normal, plain_model):
