@@ -39,7 +39,7 @@ def tune(
 ) -> None:
     """Search for the net and the rates that learn most in a short training.
 
-    Layers, kernels, channels, code, memory blocks, dropout, learning rate and weight decay are tried by
+    Layers, kernels, channels, memory blocks, dropout, learning rate and weight decay are tried by
     turns; RUN/best.toml is the best recipe, ready for `audiodae train --recipe`. The same command goes on
     with a search that was stopped, and with more --trials.
     """

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -238,6 +239,7 @@ def _take_over(net: nn.Module, trained: nn.Module) -> None:
     """Copy tensors of the same name; where sizes differ, the corner that both have.
 
     Bands lie from low to high, so a net with more of them above hears what the smaller one heard below.
+    Blocks that only the deeper net has begin by adding nothing.
     """
     given = trained.state_dict()
     for name, tensor in net.state_dict().items():
@@ -247,6 +249,8 @@ def _take_over(net: nn.Module, trained: nn.Module) -> None:
                 slice(min(a, b)) for a, b in zip(tensor.shape, source.shape, strict=True)
             )
             tensor[corner] = source[corner]
+        elif re.fullmatch(r"(memory|attention)\.\d+\.out\.(weight|bias)", name):
+            tensor.zero_()
 
 
 def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

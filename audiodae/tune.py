@@ -21,7 +21,7 @@ from audiodae.config import from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import lesson_of
-from audiodae.recipe import Recipe, Stage, read_recipe
+from audiodae.recipe import Recipe, read_recipe
 from audiodae.trainer import Trainer
 from audiodae.training import make_mixers, torch_device
 
@@ -75,7 +75,7 @@ def tune_folders(
             trial.set_user_attr("parameters", size)
             trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
             folder = run / "trials" / f"{trial.number:03d}"
-            short = replace(guess, stages=(_short(guess.stages[0], steps),), checkpoint_minutes=1e9)
+            short = _shortened(guess, steps)
             trainer = Trainer(
                 short, training, validation, folder, device=chosen, say=lambda _: None
             )
@@ -139,9 +139,8 @@ def _denoiser(trial: Any, base: DenoiserConfig) -> DenoiserConfig:
 def _autoencoder(trial: Any, base: AutoencoderConfig) -> AutoencoderConfig:
     layers = trial.suggest_int("layers", 1, 3)
     width = trial.suggest_int("width", 16, 96, step=16)
-    latent = trial.suggest_int("latent", 8, 64, step=8)
-    dropout = trial.suggest_float("dropout", 0.0, 0.2)
-    changed = replace(base, latent=latent, dropout=dropout)
+    # Not the latent size: the error falls with every value more, so the most would always win.
+    changed = replace(base, dropout=trial.suggest_float("dropout", 0.0, 0.2))
     if base.body == "dense":
         return replace(changed, hidden=tuple(4 * width // (i + 1) for i in range(layers)))
     kernel = 2 * trial.suggest_int("kernel_half", 1, 2) + 1
@@ -164,10 +163,13 @@ def _said(value: Any) -> Any:
     return [_said(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _short(stage: Stage, steps: int) -> Stage:
-    return replace(
-        stage, steps=steps, warmup_steps=min(stage.warmup_steps, steps // 5), pesq=0.0, dnsmos=0.0
-    )
+def _shortened(recipe: Recipe, steps: int) -> Recipe:
+    """One stage of so many steps, with warm-ups that fit into it."""
+    stage, elbo = recipe.stages[0], recipe.elbo
+    rise = min(stage.warmup_steps, steps // 5)
+    stage = replace(stage, steps=steps, warmup_steps=rise, pesq=0.0, dnsmos=0.0)
+    elbo = replace(elbo, warmup_steps=min(elbo.warmup_steps, steps // 2))
+    return replace(recipe, stages=(stage,), elbo=elbo, checkpoint_minutes=1e9)
 
 
 def _draw(study: Any, run: Path) -> None:

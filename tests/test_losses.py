@@ -56,6 +56,23 @@ def test_noise_left_is_priced_in_pauses_only() -> None:
     assert cost[2] < 1e-6  # lost speech is no noise
 
 
+def test_a_faint_high_band_has_its_price_and_what_lies_below_has_none() -> None:
+    config = LossConfig(log_spectrum=1.0)
+    loss = DenoisingLoss(config, Stft(48000, 1536, 768), torch.device("cpu"))
+    hiss = torch.fft.rfft(torch.randn(1, 48000, generator=torch.Generator().manual_seed(2)))
+    low, high = hiss.clone(), 0.01 * hiss
+    low[:, 6000:], high[:, :6000] = 0.0, 0.0
+    low, high = torch.fft.irfft(low), torch.fft.irfft(high)
+    clean = low + high
+    half_the_high, half_the_low = low + 0.5 * high, 0.5 * low + high
+    price = [
+        float(loss(x, clean, clean)[1]["log_spectrum"])
+        for x in (clean, half_the_high, half_the_low)
+    ]
+    assert price[0] == pytest.approx(0.0, abs=0.01)
+    assert price[1] > 10 * max(price[0], price[2])
+
+
 def test_quiet_examples_count_as_much_as_loud_ones(loss: DenoisingLoss) -> None:
     clean, noisy = speechlike(), speechlike() + speechlike(1)
     loud = float(loss(noisy, clean, noisy)[0])

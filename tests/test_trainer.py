@@ -121,6 +121,20 @@ def test_a_wider_net_with_more_bands_takes_over_what_the_narrow_one_knows(root: 
         assert torch.equal(taken[name][corner], tensor), name
 
 
+def test_a_deeper_net_begins_as_the_shallow_one_it_came_from(root: Path) -> None:
+    train(root, "shallow", stop_after_steps=3)
+    shallow = load_denoiser(root / "shallow")
+    deep = replace(shallow.config, blocks=shallow.config.blocks + 2)
+    recipe = Recipe(stages=(Stage(steps=1),), model=deep, validation_batches=1)
+    mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
+    trainer = Trainer(
+        recipe, mixer, mixer, root / "deep", device=torch.device("cpu"), start_from=shallow
+    )
+    assert len(trainer.net.memory) == shallow.config.blocks + 2
+    noise = torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(trainer.net.eval()(noise), shallow(noise))
+
+
 def test_the_dry_pass_counts_and_writes_ten_mixtures(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

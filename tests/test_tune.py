@@ -41,6 +41,26 @@ crop_seconds = 0.3
 """
 
 
+VARIATIONAL = """
+family = "variational"
+pca_patches = 100
+held_out = 0.3
+validation_batches = 1
+[autoencoder]
+latent = 6
+[elbo]
+beta = 0.07
+warmup_steps = 400
+[mix]
+noise_only = 1.0
+babble = 0.0
+[[stages]]
+steps = 50
+batch_size = 2
+crop_seconds = 0.3
+"""
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tuning")
@@ -48,6 +68,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(root, "noise", 4, 1.0)
     (root / "denoiser.toml").write_text(DENOISER)
     (root / "family.toml").write_text(FAMILY)
+    (root / "variational.toml").write_text(VARIATIONAL)
     return root
 
 
@@ -96,6 +117,16 @@ def test_a_family_is_searched_like_a_denoiser(root: Path) -> None:
     best = read_recipe(root / "family" / "best.toml")
     assert best.autoencoder is not None and best.autoencoder.body == "dense"
     assert best.stages[0].steps == 50
+
+
+def test_a_code_keeps_its_size_and_its_price_in_a_search(root: Path) -> None:
+    tune(root, "variational", "variational", "--trials", "2")
+    best = read_recipe(root / "variational" / "best.toml")
+    assert best.autoencoder is not None
+    assert best.autoencoder.latent == 6 and best.autoencoder.bottleneck == "gaussian"
+    assert (best.elbo.beta, best.elbo.warmup_steps) == (0.07, 400)
+    trial = json.loads((root / "variational" / "trials" / "000" / "recipe.json").read_text())
+    assert trial["elbo"]["warmup_steps"] == 1  # or the price would hardly be asked in three steps
 
 
 def test_every_recipe_can_be_written_and_read_again() -> None:
