@@ -88,7 +88,7 @@ class Denoising:
 
     def _loss_with(self, stage: Stage | None) -> DenoisingLoss:
         """The loss of a stage; of none, without what only trainings hear."""
-        of = (stage.pesq, stage.dnsmos, stage.dnsmos_items) if stage else ()
+        of = (stage.pesq, stage.dnsmos, stage.dnsmos_items, stage.stoi) if stage else ()
         return DenoisingLoss(self.recipe.loss, self._stft, self.device, *of)
 
 

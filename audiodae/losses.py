@@ -19,6 +19,7 @@ _FLOOR_LOG_POWER = 1e-10  # of logarithms: 100 dB below a full bin
 _HIGHEST_SNR_DB = 35.0  # better than this is not worth more
 _CLEAN_SNR_DB = 25.0  # from here on DNSMOS would have clean speech changed to its liking
 _PAUSE_DB = 40.0  # frames so far below the loudest one of the clean speech are pauses
+_STOI_RATE_HZ = 10_000
 _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as much as loud ones
 
 
@@ -47,8 +48,9 @@ class LossConfig:
 class DenoisingLoss:
     """`(batch, samples)` estimate, clean and noisy -> scalar loss and the value of each term.
 
-    `pesq` weighs a differentiable PESQ (the package `torch-pesq`), `dnsmos` a differentiable DNSMOS, heard
-    on the first `dnsmos_items` examples of noisy speech; zero leaves them out.
+    `pesq` weighs a differentiable PESQ (the package `torch-pesq`), `stoi` a differentiable STOI (the package
+    `torch-stoi`), `dnsmos` a differentiable DNSMOS, heard on the first `dnsmos_items` examples of noisy
+    speech; zero leaves them out.
     """
 
     def __init__(
@@ -59,11 +61,14 @@ class DenoisingLoss:
         pesq: float = 0.0,
         dnsmos: float = 0.0,
         dnsmos_items: int = 1,
+        stoi: float = 0.0,
     ) -> None:
         self.config = config
         self.stft = stft
         self.pesq = pesq
         self._pesq_loss = _pesq_loss(stft.sample_rate, device) if pesq else None
+        self.stoi = stoi
+        self._stoi_loss = _stoi_loss(stft.sample_rate, device) if stoi else None
         self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
         self._dnsmos_loss = DnsmosLoss(stft.sample_rate).to(device) if dnsmos else None
 
@@ -94,6 +99,8 @@ class DenoisingLoss:
                 terms["log_spectrum"] = c.log_spectrum * distance
             if self._pesq_loss is not None:
                 terms["pesq"] = self.pesq * self._pesq_loss(clean[spoken], estimate[spoken]).mean()
+            if self._stoi_loss is not None:
+                terms["stoi"] = self.stoi * self._stoi_loss(clean[spoken], estimate[spoken]).mean()
             if self._dnsmos_loss is not None:
                 unclean = spoken & (snr_db(noisy * scale, clean) < _CLEAN_SNR_DB)
                 heard = estimate[unclean][: self.dnsmos_items]
@@ -149,4 +156,25 @@ def _pesq_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tens
             'pip install "audiodae[train]", or set pesq to 0 in every stage.'
         ) from error
     loss: Callable[[Tensor, Tensor], Tensor] = PesqLoss(0.5, sample_rate=sample_rate).to(device)
+    return loss
+
+
+def _stoi_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """How far from 1 the intelligibility (Taal et al., 2011) of an estimate is; pauses do not count."""
+    try:
+        from torch_stoi import NegSTOILoss
+        from torchaudio.functional import resample
+    except ImportError as error:
+        raise AudiodaeError(
+            "The recipe asks for a STOI loss, which needs the package torch-stoi: "
+            'pip install "audiodae[train]", or set stoi to 0 in every stage.'
+        ) from error
+    # It resamples by a name that newer torchaudio has dropped, so that is done here.
+    negative = NegSTOILoss(_STOI_RATE_HZ, do_resample=False).to(device)
+
+    def loss(clean: Tensor, estimate: Tensor) -> Tensor:
+        both = resample(torch.stack((estimate, clean)), sample_rate, _STOI_RATE_HZ)
+        distance: Tensor = 1.0 + negative(both[0], both[1])
+        return distance
+
     return loss

@@ -23,8 +23,8 @@ class Stage:
     """A stretch of training: so many steps of so many crops, with a learning rate of its own.
 
     The rate rises over `warmup_steps` and falls by a half cosine to `final_fraction` of its peak.
-    `pesq` is the weight of the differentiable PESQ in this stage, `dnsmos` that of DNSMOS, which hears only
-    the first `dnsmos_items` examples with speech of every batch because it is slow.
+    `pesq` and `stoi` are the weights of a differentiable PESQ and STOI in this stage, `dnsmos` that of
+    DNSMOS, which hears only the first `dnsmos_items` examples with speech of every batch because it is slow.
     """
 
     steps: int
@@ -36,6 +36,7 @@ class Stage:
     pesq: float = 0.0
     dnsmos: float = 0.0
     dnsmos_items: int = 1
+    stoi: float = 0.0
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step of this stage, counted from 0."""

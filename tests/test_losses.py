@@ -121,3 +121,26 @@ def test_dnsmos_has_no_say_in_clean_speech() -> None:
     hiss = torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
     assert "dnsmos" not in loss(clean, clean, clean + 1e-4 * hiss)[1]
     assert "dnsmos" in loss(clean, clean, clean + 1e-2 * hiss)[1]
+
+
+def test_stoi_to_train_on_is_nearly_the_stoi_that_measures() -> None:
+    pytest.importorskip("torch_stoi", reason="needs the package torch-stoi")
+    pytest.importorskip("torchaudio", reason="resampling for it is torchaudio's")
+    voice, _ = soundfile.read(VOICE, dtype="float32")
+    clean = torch.from_numpy(voice[None, :48000])
+    noisy = clean + 0.02 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
+    loss = DenoisingLoss(LossConfig(), Stft(16000, 512, 256), torch.device("cpu"), stoi=1.0)
+    want = metrics.stoi(noisy[0].numpy(), clean[0].numpy(), 16000)
+    assert 1.0 - float(loss(noisy, clean, noisy)[1]["stoi"]) == pytest.approx(want, abs=5e-3)
+
+
+def test_a_stoi_loss_has_gradients_for_silence_and_for_perfect_estimates() -> None:
+    pytest.importorskip("torch_stoi", reason="needs the package torch-stoi")
+    pytest.importorskip("torchaudio", reason="resampling for it is torchaudio's")
+    loss = DenoisingLoss(LossConfig(), Stft(16000, 512, 256), torch.device("cpu"), stoi=1.0)
+    voice, _ = soundfile.read(VOICE, dtype="float32")
+    clean = torch.from_numpy(voice[None, :32000])
+    for estimate in (torch.zeros_like(clean), clean.clone()):
+        estimate.requires_grad_()
+        cost = loss(estimate, clean, clean)[1]["stoi"]
+        assert bool(torch.autograd.grad(cost, estimate)[0].isfinite().all())
