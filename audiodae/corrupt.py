@@ -148,6 +148,7 @@ def pitched(x: Tensor, factor: float, n_fft: int = 1024) -> Tensor:
     window = torch.hann_window(n_fft, device=x.device)
     spec = torch.stft(x, n_fft, hop, window=window, return_complex=True)
     at = torch.arange(0.0, spec.shape[-1] - 1, 1.0 / factor, device=x.device)
+    at = at[at < spec.shape[-1] - 1]  # rounding may add one more
     before, share = at.floor().long(), at.frac()
     loud = spec.abs()
     magnitude = loud[:, before] * (1 - share) + loud[:, before + 1] * share

@@ -234,6 +234,11 @@ def test_a_pitch_change_moves_a_tone_and_keeps_its_length_and_level(semitones: i
     assert float(rms(middle)) == pytest.approx(float(rms(x)), rel=0.1)
 
 
+def test_a_pitch_change_does_not_look_past_the_last_frame() -> None:
+    x = torch.ones(32_000)
+    assert corrupt.pitched(x, 0.9680000082705148).shape == x.shape  # 125 / (1 / factor) rounds up
+
+
 def test_what_is_off_draws_nothing_and_what_is_on_changes_the_batch(
     folders: tuple[Corpus, Corpus],
 ) -> None:
