@@ -275,5 +275,5 @@ def _within(clip: Floats) -> Floats:
 
 
 def _standing(statistics: Floats, centre: Floats, spread: Floats) -> float:
-    """How far out a clip stands among normal ones, never negative: 1 is one deviation above."""
-    return float(np.logaddexp(0.0, ((statistics - centre) / spread).max()))
+    """How far out a clip stands among normal ones, never negative; small oddities of many kinds add up."""
+    return float(np.logaddexp.reduce(np.append(0.0, (statistics - centre) / spread)))
