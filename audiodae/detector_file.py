@@ -15,7 +15,7 @@ from audiodae.atomic import reason, write_whole
 from audiodae.errors import CheckpointError
 
 KIND = "anomaly-detector"
-FORMAT = 2  # 1 knew a clip by its reconstruction errors and nothing of flat peaks
+FORMAT = 3  # 1 knew nothing of flat peaks; thresholds of 2 are of the largest oddity, not of all together
 _ARRAYS = ("centre", "spread", "patch_thresholds")
 _GAUSSIANS = ("clips", "moments", "levels")
 

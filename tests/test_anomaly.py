@@ -152,8 +152,8 @@ def test_a_detector_comes_back_from_its_files(tmp_path, detector):
     with pytest.raises(CheckpointError, match="damaged or was exchanged"):
         read_detector(tmp_path / "d")
     card = path.with_suffix(".json").read_text()
-    path.with_suffix(".json").write_text(card.replace('"format": 2', '"format": 1'))
-    with pytest.raises(CheckpointError, match=r"of format 1.*format 2: fit it again"):
+    path.with_suffix(".json").write_text(card.replace('"format": 3', '"format": 2'))
+    with pytest.raises(CheckpointError, match=r"of format 2.*format 3: fit it again"):
         read_detector(tmp_path / "d")
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(CheckpointError, match="no anomaly detector"):
