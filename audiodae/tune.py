@@ -131,7 +131,7 @@ def _denoiser(trial: Any, base: DenoiserConfig) -> DenoiserConfig:
         channels=tuple(max(4, round(code * w / 4) * 4) for w in widths),
         kernels=tuple(stride + extra for stride in strides),
         strides=strides,
-        blocks=trial.suggest_int("blocks", 1, 3),
+        blocks=trial.suggest_int("blocks", 1, 6),
         dropout=trial.suggest_float("dropout", 0.0, 0.2),
     )
 
@@ -167,7 +167,7 @@ def _shortened(recipe: Recipe, steps: int) -> Recipe:
     """One stage of so many steps, with warm-ups that fit into it."""
     stage, elbo = recipe.stages[0], recipe.elbo
     rise = min(stage.warmup_steps, steps // 5)
-    stage = replace(stage, steps=steps, warmup_steps=rise, pesq=0.0, dnsmos=0.0)
+    stage = replace(stage, steps=steps, warmup_steps=rise, pesq=0.0, dnsmos=0.0, stoi=0.0)
     elbo = replace(elbo, warmup_steps=min(elbo.warmup_steps, steps // 2))
     return replace(recipe, stages=(stage,), elbo=elbo, checkpoint_minutes=1e9)
 

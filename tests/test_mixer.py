@@ -195,6 +195,15 @@ def test_a_codec_damages_in_place(codec: str, rate: int, samples: int) -> None:
     )  # a lag would be far worse
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("rate", [16000, 48000])
+@pytest.mark.parametrize("effort", [0.0, 0.99995, 1.0])
+def test_a_codec_takes_every_effort(codec: str, rate: int, effort: float) -> None:
+    x = (0.1 * np.random.default_rng(1).standard_normal(rate // 2)).astype(np.float32)
+    y = coded(x, rate, codec, effort)
+    assert y.shape == x.shape and np.isfinite(y).all() and y.any()
+
+
 def test_a_simulated_room_decays_and_starts_with_the_direct_sound() -> None:
     rooms = corrupt.simulated_rooms(64, RATE, RATE, torch.Generator().manual_seed(0))
     assert bool((rooms[:, 0] == 1.0).all()) and not rooms[:, 1:15].any()
