@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from audiodae.formats import MOST_COMPRESSION
 from audiodae.resample import resample
 
 Samples = npt.NDArray[np.float32]
@@ -16,7 +17,6 @@ CODECS = ("opus", "mp3", "mu-law")
 _FORMS = {"opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"), "mu-law": ("WAV", "ULAW")}
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _TELEPHONE_RATE = 8000  # where mu-law is at home
-_MOST_EFFORT = 0.99  # LAME has no VBR quality of quite 10 and libsndfile refuses to ask for it
 
 
 def coded(x: Samples, sample_rate: int, codec: str, effort: float) -> Samples:
@@ -32,7 +32,7 @@ def coded(x: Samples, sample_rate: int, codec: str, effort: float) -> Samples:
         rate = min((r for r in _OPUS_RATES if r >= rate), default=_OPUS_RATES[-1])
     container, subtype = _FORMS[codec]
     # Only what compresses has a level of it.
-    more = {} if codec == "mu-law" else {"compression_level": min(float(effort), _MOST_EFFORT)}
+    more = {} if codec == "mu-law" else {"compression_level": min(float(effort), MOST_COMPRESSION)}
     file = io.BytesIO()
     given = np.asarray(resample(x, sample_rate, rate)).clip(-1.0, 1.0)
     soundfile.write(file, given, rate, subtype, format=container, **more)

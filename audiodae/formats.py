@@ -64,6 +64,7 @@ _STORED_BYTES = {
     "PCM_24": 3,
     "DOUBLE": 8,
 }
+MOST_COMPRESSION = 0.99  # libsndfile takes up to 1, but LAME no level that rounds to it: refused
 _CODECS = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
 _EXACT = frozenset(_INTEGER_BITS) | {"FLOAT", "DOUBLE"} | _CODECS
 _KEPT = (
@@ -245,7 +246,10 @@ def codec_options(
             (32, 320) if sample_rate >= 32000 else (8, 160) if sample_rate >= 16000 else (8, 64)
         )
         level = (high - bitrate / 1000) / (high - low)
-        return {"compression_level": min(max(level, 0.0), 0.99), "bitrate_mode": "CONSTANT"}
+        return {
+            "compression_level": min(max(level, 0.0), MOST_COMPRESSION),
+            "bitrate_mode": "CONSTANT",
+        }
     kbps = bitrate / 1000 / channels
     if subtype == "OPUS":
         return {"compression_level": max(0.0, (256 - kbps) / 250)} if kbps > 64 else {}
