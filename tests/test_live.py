@@ -380,9 +380,10 @@ def test_keys_are_read_without_enter_and_the_terminal_is_left_as_it_was():
 
 
 def needs_portaudio():
-    pytest.importorskip("sounddevice", reason="needs `pip install sounddevice`")
     try:
         import sounddevice  # noqa: F401
+    except ImportError:
+        pytest.skip("needs `pip install sounddevice`")
     except OSError:
         pytest.skip("needs the PortAudio library (Debian: libportaudio2)")
 
