@@ -17,7 +17,7 @@ from audiodae.stft import Stft
 _FLOOR_POWER = 1e-7
 _FLOOR_LOG_POWER = 1e-10  # of logarithms: 100 dB below a full bin
 _HIGHEST_SNR_DB = 35.0  # better than this is not worth more
-_CLEAN_SNR_DB = 25.0  # from here on DNSMOS would have clean speech changed to its liking
+_CLEAN_SNR_DB = 25.0  # from here on it is clean: DNSMOS would have it changed to its liking
 _PAUSE_DB = 40.0  # frames so far below the loudest one of the clean speech are pauses
 _STOI_RATE_HZ = 10_000
 _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as much as loud ones
@@ -33,6 +33,8 @@ class LossConfig:
     lets the small errors of nearly clean speech count (without it, clean speech came out 1.3 dB too weak).
     `log_spectrum` weighs the distance of log spectra of speech, in bels, from `log_spectrum_from_hz` up:
     there it is so faint that the other terms do not care (without it, it came out 8 dB too weak).
+    `clean_in` weighs the signal-to-noise ratio in dB once more, of examples that came in clean: their errors
+    are small beside those of noisy ones, but nobody forgives them.
     """
 
     magnitude: float = 0.7
@@ -42,6 +44,7 @@ class LossConfig:
     noise_left: float = 0.0
     log_spectrum: float = 0.0
     log_spectrum_from_hz: float = 8000.0
+    clean_in: float = 0.0
     compression: float = 0.3
 
 
@@ -93,6 +96,10 @@ class DenoisingLoss:
         if bool(spoken.any()):
             fidelity = snr_db(estimate[spoken], clean[spoken]).clamp_max(_HIGHEST_SNR_DB)
             terms["snr"] = -c.snr * fidelity.mean()
+            came_clean = spoken & (snr_db(noisy * scale, clean) >= _CLEAN_SNR_DB)
+            if c.clean_in:
+                kept = snr_db(estimate[came_clean], clean[came_clean]).clamp_max(_HIGHEST_SNR_DB)
+                terms["clean_in"] = -c.clean_in * kept.sum() / len(clean)
             if c.log_spectrum:
                 bels = self._log_power(estimate[spoken]) - self._log_power(clean[spoken])
                 distance = (bels.square().mean(dim=-1) + 1e-6).sqrt().mean()
@@ -102,8 +109,7 @@ class DenoisingLoss:
             if self._stoi_loss is not None:
                 terms["stoi"] = self.stoi * self._stoi_loss(clean[spoken], estimate[spoken]).mean()
             if self._dnsmos_loss is not None:
-                unclean = spoken & (snr_db(noisy * scale, clean) < _CLEAN_SNR_DB)
-                heard = estimate[unclean][: self.dnsmos_items]
+                heard = estimate[spoken & ~came_clean][: self.dnsmos_items]
                 if len(heard):
                     terms["dnsmos"] = self.dnsmos * self._dnsmos_loss(heard).mean()
         return torch.stack(list(terms.values())).sum(), terms

@@ -56,6 +56,16 @@ def test_noise_left_is_priced_in_pauses_only() -> None:
     assert cost[2] < 1e-6  # lost speech is no noise
 
 
+def test_a_fault_in_speech_that_came_clean_has_a_price_of_its_own() -> None:
+    config = LossConfig(clean_in=0.01)
+    loss = DenoisingLoss(config, Stft(16000, 512, 256), torch.device("cpu"))
+    clean = speechlike()
+    noisy = clean + torch.stack((torch.zeros(16000), 0.5 * speechlike(1)[0]))
+    price = [float(loss(clean + e * noisy, clean, noisy)[1]["clean_in"]) for e in (0.1, 0.05)]
+    assert price == pytest.approx([-0.01 * 20.0 / 2, -0.01 * 26.02 / 2], rel=1e-3)  # the clean one
+    assert float(loss(clean, clean, 2 * noisy)[1]["clean_in"]) == 0.0  # none came clean
+
+
 def test_a_faint_high_band_has_its_price_and_what_lies_below_has_none() -> None:
     config = LossConfig(log_spectrum=1.0)
     loss = DenoisingLoss(config, Stft(48000, 1536, 768), torch.device("cpu"))
