@@ -88,8 +88,9 @@ class Denoising:
 
     def _loss_with(self, stage: Stage | None) -> DenoisingLoss:
         """The loss of a stage; of none, without what only trainings hear."""
-        of = (stage.pesq, stage.dnsmos, stage.dnsmos_items, stage.stoi) if stage else ()
-        return DenoisingLoss(self.recipe.loss, self._stft, self.device, *of)
+        names = ("pesq", "dnsmos", "dnsmos_items", "stoi", "whisper", "whisper_items")
+        weights = {name: getattr(stage, name) for name in names} if stage else {}
+        return DenoisingLoss(self.recipe.loss, self._stft, self.device, **weights)
 
 
 class Autoencoding:

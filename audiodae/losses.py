@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.errors import AudiodaeError
 from audiodae.levels import rms
 from audiodae.stft import Stft
+from audiodae.whisper_loss import WhisperLoss
 
 _FLOOR_POWER = 1e-7
 _FLOOR_LOG_POWER = 1e-10  # of logarithms: 100 dB below a full bin
@@ -34,7 +36,8 @@ class LossConfig:
     `log_spectrum` weighs the distance of log spectra of speech, in bels, from `log_spectrum_from_hz` up:
     there it is so faint that the other terms do not care (without it, it came out 8 dB too weak).
     `clean_in` weighs the signal-to-noise ratio in dB once more, of examples that came in clean: their errors
-    are small beside those of noisy ones, but nobody forgives them.
+    are small beside those of noisy ones, but nobody forgives them. `whisper_folder` is where stages that
+    listen with Whisper find it, seen from where the training is started.
     """
 
     magnitude: float = 0.7
@@ -45,6 +48,7 @@ class LossConfig:
     log_spectrum: float = 0.0
     log_spectrum_from_hz: float = 8000.0
     clean_in: float = 0.0
+    whisper_folder: str = "whisper-base"
     compression: float = 0.3
 
 
@@ -53,7 +57,7 @@ class DenoisingLoss:
 
     `pesq` weighs a differentiable PESQ (the package `torch-pesq`), `stoi` a differentiable STOI (the package
     `torch-stoi`), `dnsmos` a differentiable DNSMOS, heard on the first `dnsmos_items` examples of noisy
-    speech; zero leaves them out.
+    speech, and `whisper` what a recogniser hears of the first `whisper_items`; zero leaves them out.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class DenoisingLoss:
         dnsmos: float = 0.0,
         dnsmos_items: int = 1,
         stoi: float = 0.0,
+        whisper: float = 0.0,
+        whisper_items: int = 1,
     ) -> None:
         self.config = config
         self.stft = stft
@@ -74,6 +80,11 @@ class DenoisingLoss:
         self._stoi_loss = _stoi_loss(stft.sample_rate, device) if stoi else None
         self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
         self._dnsmos_loss = DnsmosLoss(stft.sample_rate).to(device) if dnsmos else None
+        self.whisper, self.whisper_items = whisper, whisper_items
+        self._whisper_loss = None
+        if whisper:
+            folder = Path(config.whisper_folder)
+            self._whisper_loss = WhisperLoss(stft.sample_rate, folder).to(device)
 
     def __call__(
         self, estimate: Tensor, clean: Tensor, noisy: Tensor
@@ -112,6 +123,11 @@ class DenoisingLoss:
                 heard = estimate[spoken & ~came_clean][: self.dnsmos_items]
                 if len(heard):
                     terms["dnsmos"] = self.dnsmos * self._dnsmos_loss(heard).mean()
+            if self._whisper_loss is not None:
+                first = (spoken & ~came_clean).nonzero()[: self.whisper_items, 0]
+                if len(first):
+                    unlike = self._whisper_loss(estimate[first], clean[first])
+                    terms["whisper"] = self.whisper * unlike.mean()
         return torch.stack(list(terms.values())).sum(), terms
 
     def _compressed(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,8 @@ class Stage:
 
     The rate rises over `warmup_steps` and falls by a half cosine to `final_fraction` of its peak.
     `pesq` and `stoi` are the weights of a differentiable PESQ and STOI in this stage, `dnsmos` that of
-    DNSMOS, which hears only the first `dnsmos_items` examples with speech of every batch because it is slow.
+    DNSMOS, which hears only the first `dnsmos_items` examples with speech of every batch because it is slow,
+    and `whisper` that of what a recogniser hears of the first `whisper_items`.
     """
 
     steps: int
@@ -37,6 +38,8 @@ class Stage:
     dnsmos: float = 0.0
     dnsmos_items: int = 1
     stoi: float = 0.0
+    whisper: float = 0.0
+    whisper_items: int = 1
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step of this stage, counted from 0."""

@@ -30,6 +30,7 @@ ROWS = [
         "corrupt",
         "corpus",
         "dnsmos_loss",
+        "whisper_loss",
         "losses",
         "mixer",
         "recipe",
