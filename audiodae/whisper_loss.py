@@ -15,7 +15,6 @@ from audiodae.errors import AudiodaeError
 
 WHISPER_RATE_HZ = 16_000
 _N_FFT, _HOP_LENGTH = 400, 160
-_HIGHEST_HZ = 8_000.0
 _DYNAMIC_BELS = 8.0  # what lies further below the loudest is not heard
 _TYPES = {0: "<f4", 4: "<f2"}  # of CTranslate2, those that are not quantised
 
@@ -31,7 +30,7 @@ class WhisperLoss(nn.Module):
 
     def __init__(self, sample_rate: int, folder: Path) -> None:
         super().__init__()
-        from torchaudio.functional import melscale_fbanks
+        from librosa.filters import mel
 
         self.sample_rate = sample_rate
         arrays = _read(folder)
@@ -42,9 +41,7 @@ class WhisperLoss(nn.Module):
                 name.replace("/", "|"), torch.from_numpy(array.astype("f4")), persistent=False
             )
         bands = self._weight("conv1/weight").shape[1]
-        bank = melscale_fbanks(
-            _N_FFT // 2 + 1, 0.0, _HIGHEST_HZ, bands, WHISPER_RATE_HZ, "slaney", "slaney"
-        )
+        bank = torch.from_numpy(mel(sr=WHISPER_RATE_HZ, n_fft=_N_FFT, n_mels=bands)).T
         self.register_buffer("bank", bank, persistent=False)
         self.register_buffer("window", torch.hann_window(_N_FFT), persistent=False)
 
