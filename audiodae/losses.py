@@ -108,6 +108,7 @@ class DenoisingLoss:
             fidelity = snr_db(estimate[spoken], clean[spoken]).clamp_max(_HIGHEST_SNR_DB)
             terms["snr"] = -c.snr * fidelity.mean()
             came_clean = spoken & (snr_db(noisy * scale, clean) >= _CLEAN_SNR_DB)
+            came_noisy = spoken & ~came_clean
             if c.clean_in:
                 kept = snr_db(estimate[came_clean], clean[came_clean]).clamp_max(_HIGHEST_SNR_DB)
                 terms["clean_in"] = -c.clean_in * kept.sum() / len(clean)
@@ -120,13 +121,13 @@ class DenoisingLoss:
             if self._stoi_loss is not None:
                 terms["stoi"] = self.stoi * self._stoi_loss(clean[spoken], estimate[spoken]).mean()
             if self._dnsmos_loss is not None:
-                heard = estimate[spoken & ~came_clean][: self.dnsmos_items]
+                heard = estimate[came_noisy][: self.dnsmos_items]
                 if len(heard):
                     terms["dnsmos"] = self.dnsmos * self._dnsmos_loss(heard).mean()
             if self._whisper_loss is not None:
-                first = (spoken & ~came_clean).nonzero()[: self.whisper_items, 0]
-                if len(first):
-                    unlike = self._whisper_loss(estimate[first], clean[first])
+                heard = estimate[came_noisy][: self.whisper_items]
+                if len(heard):
+                    unlike = self._whisper_loss(heard, clean[came_noisy][: self.whisper_items])
                     terms["whisper"] = self.whisper * unlike.mean()
         return torch.stack(list(terms.values())).sum(), terms
 
