@@ -81,10 +81,8 @@ class DenoisingLoss:
         self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
         self._dnsmos_loss = DnsmosLoss(stft.sample_rate).to(device) if dnsmos else None
         self.whisper, self.whisper_items = whisper, whisper_items
-        self._whisper_loss = None
-        if whisper:
-            folder = Path(config.whisper_folder)
-            self._whisper_loss = WhisperLoss(stft.sample_rate, folder).to(device)
+        folder = Path(config.whisper_folder)
+        self._whisper_loss = WhisperLoss(stft.sample_rate, folder).to(device) if whisper else None
 
     def __call__(
         self, estimate: Tensor, clean: Tensor, noisy: Tensor
