@@ -147,8 +147,12 @@ class DenoiserNet(nn.Module):
 
     def mask(self, spec: Tensor, state: State) -> tuple[Tensor, State]:
         """`(batch, frames, bins)` complex -> mask of the same shape, magnitude at most one; new state."""
-        bands, state = self.core(self.bands.features(spec), state)
-        return self.bands.spread(bands), state
+        # Only the net computes in half precision where that is asked for: spectra have none.
+        with torch.autocast(spec.device.type, enabled=False):
+            features = self.bands.features(spec)
+        bands, state = self.core(features, state)
+        with torch.autocast(spec.device.type, enabled=False):
+            return self.bands.spread(bands.float()), state
 
     def forward(self, noisy: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, samples)` at the net's own rate, in one block from a fresh state."""

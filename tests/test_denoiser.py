@@ -56,6 +56,25 @@ def test_every_length_comes_back_at_its_length(net: DenoiserNet) -> None:
         assert net(torch.zeros(1, samples)).shape == (1, samples)
 
 
+def test_in_half_precision_it_learns_nearly_the_same() -> None:
+    """As on a GPU; spectra are complex, and no device computes with complex numbers that small."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = DenoiserNet(DenoiserConfig(channels=(8, 16))).train()
+        sound = 0.1 * torch.randn(2, 8000)
+    estimates, gradients = [], []
+    for half in (False, True):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            estimate = net(sound)
+        estimate.float().square().mean().backward()
+        estimates.append(estimate.detach())
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert estimates[1].dtype == torch.float32
+    torch.testing.assert_close(estimates[1], estimates[0], atol=3e-3, rtol=0.0)
+    assert float(torch.cosine_similarity(*gradients, dim=0)) > 0.98
+
+
 def test_an_untrained_net_changes_little() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
