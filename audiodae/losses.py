@@ -79,7 +79,8 @@ class DenoisingLoss:
         self.stoi = stoi
         self._stoi_loss = _stoi_loss(stft.sample_rate, device) if stoi else None
         self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
-        self._dnsmos_loss = DnsmosLoss(stft.sample_rate).to(device) if dnsmos else None
+        half = DnsmosLoss.half_pays(device)
+        self._dnsmos_loss = DnsmosLoss(stft.sample_rate, half).to(device) if dnsmos else None
         self.whisper, self.whisper_items = whisper, whisper_items
         folder = Path(config.whisper_folder)
         self._whisper_loss = WhisperLoss(stft.sample_rate, folder).to(device) if whisper else None

@@ -110,6 +110,21 @@ def test_dnsmos_to_train_on_is_the_dnsmos_that_measures() -> None:
     assert 5.0 - float(DnsmosLoss(16000)(sound)) == pytest.approx(want, abs=1e-3)
 
 
+def test_dnsmos_in_half_precision_says_nearly_the_same() -> None:
+    pytest.importorskip("speechmos", reason="its weights come with the package speechmos")
+    pytest.importorskip("onnx", reason="its weights are read with the package onnx")
+    sound = speechlike()[:1, :16000]
+    values, gradients = [], []
+    for half in (False, True):
+        heard = sound.clone().requires_grad_()
+        value = DnsmosLoss(16000, half)(heard).sum()
+        value.backward()
+        values.append(float(value.detach()))
+        gradients.append(heard.grad)
+    assert values[1] == pytest.approx(values[0], abs=0.03)
+    assert float(torch.cosine_similarity(gradients[1], gradients[0])) > 0.7
+
+
 def test_dnsmos_wants_the_noise_gone() -> None:
     pytest.importorskip("speechmos", reason="its weights come with the package speechmos")
     pytest.importorskip("onnx", reason="its weights are read with the package onnx")
