@@ -12,11 +12,11 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from audiodae.errors import AudioError
+from audiodae.errors import AudiodaeError, AudioError
 
 TEMP_PREFIX = ".audiodae-"
 TEMP_SUFFIX = ".part"
@@ -116,6 +116,22 @@ def write_whole(target: Path, fill: Callable[[BinaryIO], object]) -> None:
         file.commit()
     finally:
         file.discard()
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Holds a folder for one process at a time; the system lets go of it when the process ends.
+
+    Raises `AudiodaeError` where another one holds it. The file `lock` stays behind and means nothing.
+    """
+    with (folder / "lock").open("ab") as file:
+        try:
+            _lock(file.fileno())
+        except BlockingIOError as error:
+            raise AudiodaeError(
+                f"Another process is at work in {folder}: end it or wait for it, or give another folder."
+            ) from error
+        yield
 
 
 def reason(error: OSError) -> str:

@@ -5,6 +5,7 @@ Several processes started by `torchrun` share the work: each mixes its own batch
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -22,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from audiodae.atomic import claimed
 from audiodae.board import Board
 from audiodae.checkpoint import save_checkpoint
 from audiodae.config import to_plain
@@ -73,7 +75,14 @@ class Trainer:
         self.board = Board(run, self.step) if self.rank == 0 else None
 
     def train(self, stop_after_steps: int | None = None) -> None:
-        """Run to the end of the recipe, or so many steps further; writes the run folder as it goes."""
+        """Run to the end of the recipe, or so many steps further; writes the run folder as it goes.
+
+        Raises `AudiodaeError` where another training is at work in that folder.
+        """
+        with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
+            self._train(stop_after_steps)
+
+    def _train(self, stop_after_steps: int | None) -> None:
         recipe = self.recipe
         last = recipe.steps
         if stop_after_steps is not None:

@@ -1,6 +1,7 @@
 """Learning, for real and small: the loss falls, a resumed training is the same training."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
 
+from audiodae.atomic import claimed
 from audiodae.checkpoint import load_denoiser
 from audiodae.cli import main
 from audiodae.corpus import read_corpus
@@ -62,7 +64,17 @@ def weights(root: Path, run: str) -> dict[str, torch.Tensor]:
     return torch.load(root / run / "state.pt", weights_only=True)["net"]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Several threads share out their sums by the load of the machine, and with it the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+@pytest.mark.usefixtures("one_thread")
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     root: Path, optimizer: str
 ) -> None:
@@ -133,6 +145,17 @@ def test_a_deeper_net_begins_as_the_shallow_one_it_came_from(root: Path) -> None
     assert len(trainer.net.memory) == shallow.config.blocks + 2
     noise = torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(trainer.net.eval()(noise), shallow(noise))
+
+
+def test_a_run_folder_takes_one_training_at_a_time(root: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    train(root, "busy", stop_after_steps=1)
+    with (
+        claimed(root / "busy"),
+        pytest.raises(AudiodaeError, match="Another process is at work in .*busy"),
+    ):
+        train(root, "busy", stop_after_steps=1)
+    train(root, "busy", stop_after_steps=1)
 
 
 def test_the_dry_pass_counts_and_writes_ten_mixtures(
