@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import audiodae
+from audiodae.checkpoint import load_net
 from audiodae.cli import main
 from audiodae.resample import resample
 from audiodae.voice import segments
@@ -161,10 +163,11 @@ def test_the_command_writes_it(tmp_path, speech):
     done = CliRunner().invoke(main, [*map(str, one), str(tmp_path / "speech.json")])
     assert done.exit_code == 0, done.output
     heard = json.loads((tmp_path / "speech.json").read_text())
-    assert heard["seconds"] == 9.0 and heard["hop_seconds"] == 0.016
-    assert len(heard["probability"]) == 563  # every 16 ms, from 0
+    hop_seconds = load_net("speech-16k").stft.hop_length / RATE
+    assert heard["seconds"] == 9.0 and heard["hop_seconds"] == hop_seconds
+    assert len(heard["probability"]) == math.ceil(9.0 / hop_seconds)  # from 0 on
     assert all(0.0 <= p <= 1.0 for p in heard["probability"])
-    assert heard["segments"] and all(s["start"] < s["end"] <= 9.016 for s in heard["segments"])
+    assert heard["segments"] and all(s["start"] < s["end"] <= 9.02 for s in heard["segments"])
     folder = [tmp_path / "in", "-o", tmp_path / "out", "--vad", tmp_path / "speech", "--jobs", "2"]
     done = CliRunner().invoke(main, ["clean", *map(str, folder)])
     assert done.exit_code == 0, done.output
