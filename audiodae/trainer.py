@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from audiodae.errors import AudiodaeError
 from audiodae.lessons import Figures, Net, lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe
+from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
 _LINE_SECONDS = 10.0
@@ -64,7 +64,7 @@ class Trainer:
             torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
             self.net = self.lesson.build().to(device)
         if start_from is not None:
-            _take_over(self.net, start_from)
+            warm_start(self.net, start_from)
         elif not (run / "state.pt").exists():
             self.lesson.prepare(self.net, self._first_mixtures())
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -241,25 +241,6 @@ class Trainer:
         self.step, self.audio_seconds = state["step"], state["audio_seconds"]
         if self.rank == 0:
             self.say(f"resumed {self.run} at step {self.step}")
-
-
-@torch.no_grad()
-def _take_over(net: nn.Module, trained: nn.Module) -> None:
-    """Copy tensors of the same name; where sizes differ, the corner that both have.
-
-    Bands lie from low to high, so a net with more of them above hears what the smaller one heard below.
-    Blocks that only the deeper net has begin by adding nothing.
-    """
-    given = trained.state_dict()
-    for name, tensor in net.state_dict().items():
-        source = given.get(name)
-        if source is not None and source.ndim == tensor.ndim:
-            corner = tuple(
-                slice(min(a, b)) for a, b in zip(tensor.shape, source.shape, strict=True)
-            )
-            tensor[corner] = source[corner]
-        elif re.fullmatch(r"(memory|attention)\.\d+\.out\.(weight|bias)", name):
-            tensor.zero_()
 
 
 def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

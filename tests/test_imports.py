@@ -40,7 +40,18 @@ ROWS = [
         "scores",
     },
     {"lessons"}
-    | {"board", "trainer", "training", "tune", "evaluate", "progress", "api", "pipeline", "module"}
+    | {
+        "board",
+        "trainer",
+        "training",
+        "tune",
+        "warm_start",
+        "evaluate",
+        "progress",
+        "api",
+        "pipeline",
+        "module",
+    }
     | {"gstreamer", "plugin", "live", "soundcard", "keyboard"}
     | {"walk", "latents", "embed", "anomaly", "detector_file", "plot_anomaly"}
     | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
