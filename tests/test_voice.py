@@ -167,7 +167,9 @@ def test_the_command_writes_it(tmp_path, speech):
     assert heard["seconds"] == 9.0 and heard["hop_seconds"] == hop_seconds
     assert len(heard["probability"]) == math.ceil(9.0 / hop_seconds)  # from 0 on
     assert all(0.0 <= p <= 1.0 for p in heard["probability"])
-    assert heard["segments"] and all(s["start"] < s["end"] <= 9.0 + hop_seconds for s in heard["segments"])
+    assert heard["segments"] and all(
+        s["start"] < s["end"] <= 9.0 + hop_seconds for s in heard["segments"]
+    )
     folder = [tmp_path / "in", "-o", tmp_path / "out", "--vad", tmp_path / "speech", "--jobs", "2"]
     done = CliRunner().invoke(main, ["clean", *map(str, folder)])
     assert done.exit_code == 0, done.output
