@@ -70,7 +70,7 @@ class Denoiser:
         Raises:
             AudioError: the array is no plausible audio; its text says what to do.
         """
-        _check_layout(audio)
+        check_layout(audio)
         return clean_whole(
             self,
             audio,
@@ -140,7 +140,8 @@ def load(
     return by_rate if sample_rate is None else by_rate.at(sample_rate)
 
 
-def _check_layout(audio: Any) -> None:
+def check_layout(audio: Any) -> None:
+    """Raise `AudioError` for what is no array, or has its axes where they cannot be."""
     if not isinstance(audio, np.ndarray) and not is_torch_array(audio):
         raise AudioError(
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "

@@ -70,7 +70,7 @@ class Home:
             return np.zeros(shape, np.float32)
         import torch
 
-        return torch.zeros(shape, device=self.device)
+        return torch.zeros(shape, dtype=torch.float32, device=self.device)
 
     def bring(self, array: Array) -> Array:
         """The same numbers in float32 here; may share memory with `array`."""

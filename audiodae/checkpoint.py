@@ -215,7 +215,7 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
         )
     config, net_class = _kinds()[kind]
     try:
-        net = net_class(from_plain(config, card.get("config", {}), "config"))
+        net = net_class(from_plain(config, card.get("config", {}), "config")).float()
         net.load_state_dict(load(data), strict=True)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit its description: {error}") from error

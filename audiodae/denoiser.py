@@ -120,7 +120,9 @@ class DenoiserNet(nn.Module):
         """The state of `batch` streams that have heard nothing yet."""
         bands, code = self.config.bottleneck_bands, self.config.channels[-1]
         return {
-            f"memory{i}": torch.zeros(batch, bands, code, device=self.device)
+            f"memory{i}": torch.zeros(
+                batch, bands, code, dtype=self.place.dtype, device=self.device
+            )
             for i in range(self.config.blocks)
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 try:
@@ -14,8 +15,9 @@ except ImportError as error:
     ) from error
 
 from audiodae.api import Denoiser, load
-from audiodae.checkpoint import DEFAULT_MODEL
+from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, model_for
 from audiodae.options import Link
+from audiodae.resample import check_rate
 
 if TYPE_CHECKING:
     from audiodae.denoiser import DenoiserNet
@@ -28,13 +30,13 @@ class Denoise(nn.Module):
         loader = DataLoader(dataset, num_workers=4)
 
     It can be pickled (also to workers that are spawned), moved with `.to(device)`, and stays in
-    evaluation mode whatever the module around it does. Its weights are frozen, and no gradient goes
-    through it.
+    evaluation mode and in float32 whatever the module around it does. Its weights are frozen, and no
+    gradient goes through it.
 
     Args:
-        sample_rate: of the waveforms in Hz; None is the model's own.
-        model: a shipped model's name or the path of a `.safetensors` file; without it
-            the one for `sample_rate`.
+        sample_rate: of the waveforms in Hz; None is the model's own, 16 kHz without a model.
+        model: a shipped model's name or the path of a `.safetensors` file; without it the shipped
+            models are all held, and each waveform is cleaned by the one for its rate.
         mix, attenuation_limit_db, link: as for `audiodae.Streamer`.
 
     Raises:
@@ -51,8 +53,12 @@ class Denoise(nn.Module):
         link: Link = "linked",
     ) -> None:
         super().__init__()
-        self.net = cast("DenoiserNet", load(model, engine="torch", sample_rate=sample_rate).net)
-        self.sample_rate = self.net.sample_rate if sample_rate is None else sample_rate
+        names = [os.fspath(model)]
+        if model == DEFAULT_MODEL:
+            names = [model_for(FULL_BAND_RATE // 2), model_for(FULL_BAND_RATE)]
+        nets = [cast("DenoiserNet", load(name, engine="torch").net) for name in names]
+        self.nets = nn.ModuleList(nets)
+        self.sample_rate = nets[0].sample_rate if sample_rate is None else check_rate(sample_rate)
         self.mix = mix
         self.attenuation_limit_db = attenuation_limit_db
         self.link: Link = link
@@ -63,19 +69,30 @@ class Denoise(nn.Module):
         Same dtype, device, shape and alignment. `sample_rate` in Hz replaces the module's for this
         waveform. Raises `AudioError` for a tensor that is no plausible audio.
         """
-        return Denoiser(self.net)(
+        rate = self.sample_rate if sample_rate is None else check_rate(sample_rate)
+        net = cast("DenoiserNet", self.nets[-1 if rate >= FULL_BAND_RATE else 0])
+        return Denoiser(net)(
             waveform,
-            self.sample_rate if sample_rate is None else sample_rate,
+            rate,
             link=self.link,
             mix=self.mix,
             attenuation_limit_db=self.attenuation_limit_db,
         )
 
     def train(self, mode: bool = True) -> Denoise:
-        """The module follows `mode`, the net inside never: what it gives must not depend on chance."""
+        """The module follows `mode`, the nets inside never: what they give must not depend on chance."""
         super().train(mode)
-        self.net.eval()
+        self.nets.eval()
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoise:
+        """`half()` of a model around it moves nothing here: spectra need float32. Devices are followed."""
+
+        def placed(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(placed, recurse)
 
     def extra_repr(self) -> str:
         return (

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from audiodae.api import Denoiser, load
+from audiodae.api import Denoiser, check_layout, load
 from audiodae.errors import AudioError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, 
             f"The first chunk is a {type(chunk).__name__} of shape {shape}; an array (n,), "
             "(channels, n) or (batch, channels, n), time last, is wanted."
         )
+    check_layout(chunk)
     if model is None:
         model = load()
     elif not isinstance(model, Denoiser):

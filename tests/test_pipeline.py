@@ -88,6 +88,12 @@ def test_what_is_no_chunk_is_named_in_a_sentence(denoiser, chunk):
         list(audiodae.clean_chunks([chunk], sample_rate=16000, model=denoiser))
 
 
+@pytest.mark.parametrize("shape", [(480, 1), (480, 2), (3, 480, 1)])
+def test_a_chunk_with_time_first_is_refused_with_advice(denoiser, shape):
+    with pytest.raises(AudioError, match="swap the axes"):
+        list(audiodae.clean_chunks([np.zeros(shape, "f4")], sample_rate=16000, model=denoiser))
+
+
 def test_a_chunk_of_another_layout_is_refused(denoiser):
     chunks = [noise(2, 100), noise(3, 100)]
     with pytest.raises(AudioError, match="channels=2"):
@@ -212,6 +218,37 @@ def test_the_module_cleans_like_the_function(denoiser, model_path):
     assert torch.equal(module(sound, 8000), denoiser(sound, 8000, mix=0.8, attenuation_limit_db=20))
     with pytest.raises(AudioError, match="swap the axes"):
         module(sound.T)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+def test_a_module_without_a_model_cleans_each_rate_by_its_own(rate):
+    sound = torch.from_numpy(noise(1, 9000))
+    expected = audiodae.load(engine="torch")(sound, rate)
+    assert torch.equal(audiodae.Denoise()(sound, rate), expected)
+    assert torch.equal(audiodae.Denoise(rate)(sound), expected)
+
+
+@pytest.mark.parametrize("cast", ["half", "bfloat16", "double"])
+def test_a_cast_of_the_model_around_it_changes_nothing(model_path, cast):
+    model = torch.nn.Sequential(audiodae.Denoise(model=model_path), torch.nn.Conv1d(1, 1, 3))
+    sound = torch.from_numpy(noise(1, 3000))
+    before = model[0](sound)
+    getattr(model, cast)()
+    assert torch.equal(model[0](sound), before)
+    assert model[1].weight.dtype != torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_dtype_of_torch_changes_nothing(model_path, dtype):
+    sound = torch.from_numpy(noise(1, 3000))
+    before = audiodae.load(model_path, engine="torch")
+    expected = before(sound)
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(before(sound), expected)
+        assert torch.equal(audiodae.load(model_path, engine="torch")(sound), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_pickled_module_gives_the_same_bits(model_path):
