@@ -29,7 +29,7 @@ class AtomicFile:
 
     Raises AudioError where the target cannot be: no such folder, a folder itself, write-protected,
     a name too long, or just being written by someone else. `discard` (also after a failed `commit`)
-    leaves nothing behind.
+    leaves nothing behind. As a context manager it commits on a clean end.
     """
 
     def __init__(self, target: Path, salt: str = "") -> None:
@@ -44,6 +44,24 @@ class AtomicFile:
             os.ftruncate(self.fd, 0)
         except OSError as error:
             raise AudioError(f"{target} cannot be written: {reason(error)}.") from error
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+
+    def write(self, data: bytes) -> None:
+        """Append `data`. Raises AudioError where the disk is full."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self.fd, view) :]
+        except OSError as error:
+            raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
 
     def commit(self) -> None:
         """Put the file under its final name, replacing what was there."""

@@ -144,8 +144,8 @@ class _UnclosedWavSource:
         stream = open(info.path, "rb")  # noqa: SIM115
         with contextlib.suppress(AudioError):
             pipe = PipeReader(stream)
-            if pipe.frames is None:
-                return cls(info, stream, pipe)
+            if pipe.frames is None and (source := cls(info, stream, pipe)).info.frames:
+                return source
         stream.close()
         return None
 

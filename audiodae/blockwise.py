@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiodae.atomic import AtomicFile
 from audiodae.audio import Reader, Writer, output_format
-from audiodae.checkpoint import replace_file
 from audiodae.errors import AudioError
 from audiodae.net_of import at_rate
 from audiodae.options import Options
@@ -111,24 +111,24 @@ def _stream(
             row[:, : block.shape[1]] = block  # a track that has ended goes on in silence
         for track, cleaned in zip(tracks, streamer.feed(together), strict=True):
             track.write(cleaned)
-        if options.vad is not None:
-            _hear(tracks, streamer)
+        _hear(tracks, options, streamer)
         if progress:
             progress(sum(block.shape[1] for block in blocks) / sample_rate)
     if heard:
         for track, cleaned in zip(tracks, streamer.flush(), strict=True):
             track.write(cleaned)
-        if options.vad is not None:
-            _hear(tracks, streamer)
+        _hear(tracks, options, streamer)
     if len(tracks) == 1:
         tracks[0].nonfinite += streamer.nonfinite  # finite, but louder than any sound
 
 
-def _hear(tracks: list[_Track], streamer: Streamer) -> None:
+def _hear(tracks: list[_Track], options: Options, streamer: Streamer) -> None:
+    if options.vad is None:
+        return
     for track, probability in zip(tracks, streamer.speech_probability, strict=True):
         if track.voice is None:
             track.voice = VoiceTrack(streamer.sample_rate, streamer.hop_seconds)
-        track.voice.add(probability)
+        track.voice.add(probability[: track.written - track.voice.samples])
 
 
 class _Track:
@@ -143,7 +143,8 @@ class _Track:
         self.warnings: list[str] = []
         self._files = ExitStack()
         self._residue: Writer | None = None
-        self._read = self._written = 0
+        self._read = self.written = 0
+        self._vad: AtomicFile | None = None
         self._energy_in = self._energy_out = self._peak = 0.0
         try:
             self.reader = self._files.enter_context(Reader(job.source))
@@ -153,6 +154,9 @@ class _Track:
             self._writer = self._files.enter_context(self._create(job.target, options))
             if job.residue is not None:
                 self._residue = self._files.enter_context(self._create(job.residue, options))
+            if job.vad is not None:
+                job.vad.parent.mkdir(parents=True, exist_ok=True)
+                self._vad = self._files.enter_context(AtomicFile(job.vad))
         except Exception as error:
             self.fail(error)
         except BaseException as error:
@@ -202,7 +206,7 @@ class _Track:
         """Take `(channels, n)` cleaned samples; what lies beyond the end of the track is let go."""
         if self.failure:
             return
-        cleaned = cleaned[:, : self._read - self._written]
+        cleaned = cleaned[:, : self._read - self.written]
         try:
             if not np.isfinite(cleaned).all():
                 raise AudioError(
@@ -217,7 +221,7 @@ class _Track:
         except Exception as error:
             self.fail(error)
             return
-        self._written += cleaned.shape[1]
+        self.written += cleaned.shape[1]
         self._energy_out += _energy(cleaned)
         self._peak = max(self._peak, float(np.abs(cleaned).max(initial=0.0)))
 
@@ -226,12 +230,11 @@ class _Track:
         if self.failure:
             return
         try:
-            self._files.close()
-            if self.job.vad is not None:
+            if self._vad is not None:
                 about = {"source": str(self.job.source), "seconds": round(self.seconds, 3)}
                 voice = self.voice or VoiceTrack(self.info.sample_rate, 1.0)
-                self.job.vad.parent.mkdir(parents=True, exist_ok=True)
-                replace_file(self.job.vad, json.dumps(voice.plain(about)).encode())
+                self._vad.write(json.dumps(voice.plain(about)).encode())
+            self._files.close()
         except Exception as error:
             self.fail(error)
 

@@ -87,19 +87,31 @@ class Outputs:
     """Tells our own outputs from recordings, by the manifests in the folders above a file."""
 
     def __init__(self) -> None:
-        self._made: dict[str, frozenset[str]] = {}
+        self._made: dict[str, dict[str, Made]] = {}
 
     def __contains__(self, path: Path) -> bool:
-        return any(
-            os.path.relpath(spelled, folder).replace(os.sep, "/") in made
-            for spelled in {os.path.abspath(path), os.path.realpath(path)}
+        return bool(self._entries(path))
+
+    def changed(self, path: Path) -> bool:
+        """Whether what lies under the name of one of our outputs is not, or no longer, what we wrote."""
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            return all(made.target_bytes not in (-1, size) for made in self._entries(path))
+        return False
+
+    def _entries(self, path: Path) -> list[Made]:
+        spellings = {os.path.abspath(path), os.path.realpath(path)}
+        return [
+            made[key]
+            for spelled in spellings
             for folder in Path(spelled).parents
             if (made := self._in(str(folder)))
-        )
+            and (key := os.path.relpath(spelled, folder).replace(os.sep, "/")) in made
+        ]
 
-    def _in(self, folder: str) -> frozenset[str]:
+    def _in(self, folder: str) -> dict[str, Made]:
         if folder not in self._made:
-            self._made[folder] = frozenset(_read(Path(folder) / MANIFEST_NAME))
+            self._made[folder] = _read(Path(folder) / MANIFEST_NAME)
         return self._made[folder]
 
 

@@ -74,9 +74,14 @@ def plan(
 
     What is wrong with one recording becomes a job with the action "refuse", so the others can go
     on. Raises PlanError when only our own outputs were given, when two recordings would be written
-    to one file, and when an output would replace a recording.
+    to one file, when an output would replace a recording, and for an empty name.
     """
     given = [os.fspath(source) for source in sources]
+    if "" in given or target == "":
+        what = "a source" if "" in given else "the output"
+        raise PlanError(
+            f"The name of {what} is empty: is a variable not set? The folder where you are is `.`."
+        )
     closed = [Path(folder) for folder in (target, options.residue, options.plot) if folder]
     finder = Finder(closed)
     found = [item for source in given for item in finder.find(source)]
@@ -217,7 +222,10 @@ def _settled(
         earlier = {output: manifest_of(root).get(output) for root, output in job.recorded(options)}
         mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""
         now = {output: _made(job.source, mark, output) for output in earlier}
-        if all(now.values()) and earlier == now:
+        complete = all(
+            os.path.isfile(output) for output in job.outputs
+        )  # also a VAD newly asked for
+        if complete and all(now.values()) and earlier == now:
             return replace(
                 job,
                 action="skip",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,9 +89,8 @@ def write_report(
     file = AtomicFile(path)
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        view = memoryview(text.encode("utf-8", "surrogateescape"))
-        while view:
-            view = view[os.write(file.fd, view) :]
+        # Names on disk may be no valid text; JSON has words for their odd bytes.
+        file.write(text.encode("utf-8", "backslashreplace"))
         file.commit()
     finally:
         file.discard()

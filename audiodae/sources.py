@@ -67,6 +67,8 @@ class Finder:
             if problem:
                 found.append(Found(path, relative, folder, "refuse", f"{path} {problem}"))
             elif _is_audio(path) and path in self._outputs:
+                if self._changed(path):
+                    found.append(self._file(path, relative, folder))
                 ours += 1
             elif _is_audio(path):
                 found.append(self._file(path, relative, folder))
@@ -81,13 +83,19 @@ class Finder:
     def _file(self, path: Path, relative: Path, tree: Path | None = None) -> Found:
         if os.path.isfile(path):
             if path in self._outputs:
-                return Found(path, relative, tree, "skip", f"{path} was made by audiodae.")
+                note = f"{path} was made by audiodae"
+                if self._changed(path):
+                    note += ", but is not as it was written: to clean it, give it another name"
+                return Found(path, relative, tree, "skip", note + ".")
             return Found(path, relative, tree)
         if os.path.islink(path):
             return _refused(path, "is a link that leads nowhere.")
         if os.path.exists(path):
             return _refused(path, "is not a regular file: pipe it into `audiodae clean -`.")
         return _refused(path, "does not exist: give a file, a folder or a quoted glob pattern.")
+
+    def _changed(self, path: Path) -> bool:
+        return isinstance(self._outputs, Outputs) and self._outputs.changed(path)
 
     def _walk(self, folder: Path) -> Iterator[tuple[Path, str]]:
         """Files below `folder` with "", and folders that cannot be listed with the reason.

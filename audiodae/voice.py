@@ -126,14 +126,14 @@ class VoiceTrack:
         self.hop_seconds = hop_seconds
         self._hop_samples = hop_seconds * sample_rate
         self._values: list[float] = []
-        self._samples = 0
+        self.samples = 0
 
     def add(self, probability: Track) -> None:
         """The next samples' probabilities, `(n,)`, as `Streamer.speech_probability` gives them."""
-        end = self._samples + len(probability)
+        end = self.samples + len(probability)
         while (moment := round(len(self._values) * self._hop_samples)) < end:
-            self._values.append(round(float(probability[moment - self._samples]), 3))
-        self._samples = end
+            self._values.append(round(float(probability[moment - self.samples]), 3))
+        self.samples = end
 
     def plain(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """What goes into a JSON file: value `i` belongs to the moment `i * hop_seconds`."""

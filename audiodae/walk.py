@@ -29,10 +29,14 @@ def recordings(
 ) -> list[Found]:
     """Everything that files, folders and glob patterns stand for, each once, in a stable order.
 
-    What cannot be read is in it with its `reason`. Folders in `closed` are not entered from above.
+    What cannot be read is in it with its `reason`. Folders in `closed` are not entered from above. Raises
+    `AudiodaeError` for an empty name.
     """
+    given = [os.fspath(source) for source in sources]
+    if "" in given:
+        raise AudiodaeError("The name of a source is empty: is a variable not set?")
     finder = Finder(closed, own_outputs=True)
-    found = [item for source in sources for item in finder.find(os.fspath(source))]
+    found = [item for source in given for item in finder.find(source)]
     return list(dict.fromkeys(found))
 
 

@@ -253,13 +253,18 @@ def test_files_side_by_side_come_out_as_alone(denoiser: Denoiser, tmp_path: Path
     for i, samples in enumerate([30_000, 0, 7, 90_000, 1]):
         put(tmp_path / f"rec/{i}.wav", noise(2, samples, i), 22_050, subtype="FLOAT")
     (tmp_path / "rec/bad.wav").write_bytes(b"RIFF")
-    options = Options(residue=tmp_path / "removed")
+    options = Options(residue=tmp_path / "removed", vad=tmp_path / "voice")
     jobs = plan([tmp_path / "rec"], tmp_path / "out", options)
     reports = clean_together(jobs, denoiser, options)
     assert [report.source.name for report in reports if report.status == "failed"] == ["bad.wav"]
     for report in reports:
         if report.status == "done":
-            alone = clean_file(report.source, tmp_path / f"alone-{report.source.name}", denoiser)
+            name = report.source.name
+            single = Options(vad=tmp_path / "voice-alone")
+            alone = clean_file(report.source, tmp_path / f"alone-{name}", denoiser, single)
+            heard = json.loads((tmp_path / f"voice/{name}.json").read_text())
+            expected = json.loads((tmp_path / f"voice-alone/alone-{name}.json").read_text())
+            assert len(heard["probability"]) == len(expected["probability"])
             assert report.seconds == alone.seconds
             np.testing.assert_allclose(
                 sound_of(report.target), sound_of(alone.target), rtol=0, atol=1e-5
@@ -402,7 +407,7 @@ def test_the_json_report_holds_every_file(folder: Path, denoiser: Denoiser, tmp_
     put(folder / odd, noise(1, 100))
     reports = list(clean_folder(folder, tmp_path / "out", denoiser))
     write_report(tmp_path / "r.json", reports, Options(), None, 1.5)
-    document = json.loads((tmp_path / "r.json").read_bytes().decode("utf-8", "surrogateescape"))
+    document = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert document["totals"]["done"] == 5 and document["totals"]["failed"] == 1
     rows = {Path(row["source"]).name: row for row in document["files"]}
     assert set(rows) == {"a.wav", "b.wav", "c.flac", "d.wav", "bad.wav", odd}

@@ -295,6 +295,23 @@ def test_outputs_of_earlier_runs_are_not_sources() -> None:
     assert pairs(jobs) == {"rec/a.wav": "elsewhere/a.wav"}
 
 
+def test_another_file_under_the_name_of_an_output_is_told() -> None:
+    touch("rec/a.wav")
+    made("rec/a.wav", "rec/take.wav", root="rec")
+    Path("rec/take.wav").write_bytes(b"a new recording, or the output with other tags")
+    left = [job for job in plan(["rec"], "out", Options()) if job.action == "skip"]
+    assert [job.source.name for job in left] == ["take.wav"]
+    assert "another name" in left[0].reason
+
+
+@pytest.mark.parametrize(("source", "target"), [("", None), ("", "out"), ("a.wav", "")])
+def test_an_empty_name_is_not_the_folder_one_is_in(source: str, target: str | None) -> None:
+    touch("a.wav")
+    with pytest.raises(PlanError, match="variable"):
+        plan([source], target, Options())
+    assert pairs(plan(["."], "out", Options())) == {"a.wav": "out/a.wav"}
+
+
 def test_only_outputs_are_nothing_to_clean() -> None:
     touch("a.wav")
     made("a.wav", "out/a.wav")
@@ -340,6 +357,16 @@ def test_an_unknown_file_is_not_taken_for_an_output() -> None:
     touch("rec/a.wav", "out/a.wav")
     assert actions() == ["refuse"]
     assert actions(Options(skip_existing=True, overwrite=True)) == ["clean"]
+
+
+@pytest.mark.parametrize("what", ["vad", "plot"])
+def test_what_is_newly_asked_for_is_work_to_do(what: str) -> None:
+    touch("rec/a.wav")
+    made("rec/a.wav", "out/a.wav")
+    more = Options(skip_existing=True, **{what: Path("more")})  # type: ignore[arg-type]
+    assert actions(more) == ["clean"]
+    touch("more/a.wav.json", "more/a.wav.png")
+    assert actions(more) == ["skip"]
 
 
 def test_a_missing_residue_is_work_to_do() -> None:

@@ -174,6 +174,11 @@ def test_the_command_writes_it(tmp_path, speech):
     done = CliRunner().invoke(main, ["clean", *map(str, folder)])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "speech" / "b.wav.json").read_text())["probability"]
+    (tmp_path / "file").touch()
+    nowhere = [tmp_path / "in", "-o", tmp_path / "d", "--vad", tmp_path / "file" / "speech"]
+    done = CliRunner().invoke(main, ["clean", *map(str, nowhere)])
+    assert done.exit_code == 1 and "file" in done.output
+    assert not (tmp_path / "d" / "a.wav").exists()
     both = [tmp_path / "in", "-o", tmp_path / "c", "--vad", tmp_path / "all.json"]
     done = CliRunner().invoke(main, ["clean", *map(str, both)])
     assert done.exit_code == 1 and "all.json" in done.output
