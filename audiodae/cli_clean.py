@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +16,7 @@ from click.core import ParameterSource
 from audiodae.errors import AudiodaeError
 from audiodae.options import PRESETS, Options
 from audiodae.progress import bar, say, show, tell
+from audiodae.signals import heeding_signals
 
 if TYPE_CHECKING:
     from audiodae.plan import Job
@@ -27,8 +24,12 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _PIPE = "-"
-_FOR_FILES = ("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs")
-_FOR_PIPES = ("sample_rate", "encoding", "input_channels")
+_FOR_FILES = (
+    *("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs"),
+    *("skip_existing", "overwrite", "dry_run"),
+)
+_OF_RAW_PCM = ("sample_rate", "input_channels")
+_FOR_PIPES = (*_OF_RAW_PCM, "encoding")
 
 
 def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -112,7 +113,9 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
 @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
 @click.option("--rate", "sample_rate", type=int, metavar="HZ", help="For `-`: rate of raw PCM.")
 @click.option("--encoding", metavar="s16|s24|s32|f32", help="For `-`: encoding of raw PCM.")
-@click.option("--input-channels", type=int, help="For `-`: channels of raw PCM.  [default: 1]")
+@click.option(
+    "--input-channels", type=click.IntRange(1), help="For `-`: channels of raw PCM.  [default: 1]"
+)
 @click.option("-v", "--verbose", is_flag=True, help="A line for every file.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.option(
@@ -154,6 +157,8 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
         _refuse(ctx, _FOR_FILES, f"`{_PIPE}` goes to standard output; this is for files:")
         if len(sources) > 1:
             raise click.UsageError("`-` is a stream and goes alone, without other sources.")
+        if given["encoding"] is None:
+            _refuse(ctx, _OF_RAW_PCM, "A WAV stream says it itself; raw PCM needs --encoding too:")
         _clean_pipe(options, given)
         return
     _refuse(ctx, _FOR_PIPES, "This is for `-` (standard input) only:")
@@ -197,23 +202,30 @@ def _has_cuda() -> bool:
 
 
 def _clean_pipe(options: Options, given: dict[str, Any]) -> None:
+    if sys.stdin is None or sys.stdout is None:  # a shell's `<&-` and `>&-`
+        raise click.UsageError("`-` needs standard input and output, and one of them is closed.")
     if sys.stdin.isatty():
         raise click.UsageError("`-` reads sound from standard input: pipe some into it.")
     if sys.stdout.isatty():
         raise click.UsageError("`-` writes sound to standard output: pipe it on, or use `> FILE`.")
     from audiodae.pipe_clean import clean_pipe
 
-    warnings = clean_pipe(
-        sys.stdin.buffer,
-        sys.stdout.buffer,
-        _load(given),
-        options,
-        encoding=given["encoding"],
-        sample_rate=given["sample_rate"],
-        channels=given["input_channels"] or 1,
-    )
-    for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+    denoiser = _load(given)
+    with heeding_signals() as stop:
+        warnings = clean_pipe(
+            sys.stdin.buffer,
+            sys.stdout.buffer,
+            denoiser,
+            options,
+            encoding=given["encoding"],
+            sample_rate=given["sample_rate"],
+            channels=given["input_channels"] or 1,
+            stop=stop,
+        )
+        for warning in warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        if stop():
+            raise KeyboardInterrupt
 
 
 def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, Any]) -> bool:
@@ -223,6 +235,8 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
 
     report_path: Path | None = given["report"]
     if report_path is not None:
+        if given["dry_run"]:
+            raise click.UsageError("--report tells what was done: leave it out with --dry-run.")
         _check_report(report_path)
     if options.plot is not None:
         _check_plotting()
@@ -236,10 +250,14 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
     jobs = plan(sources, given["target"], options, marks)
     if given["dry_run"]:
         return show(jobs)
+    if report_path is not None and any(
+        report_path.resolve() == path.resolve() for job in jobs for path in job.outputs
+    ):
+        raise click.UsageError(f"--report {report_path} is the name of an output: choose another.")
     began = time.perf_counter()
     reports: list[FileReport] = []
     try:
-        with _heeding_signals() as stopped:
+        with heeding_signals() as stopped:
             for report in _run(jobs, denoiser, options, given, stopped):
                 reports.append(report)
                 tell(report, given["verbose"], given["quiet"])
@@ -301,37 +319,3 @@ def _check_plotting() -> None:
         raise AudiodaeError(
             "--plot needs matplotlib, which is not installed: run `pip install 'audiodae[plot]'`."
         )
-
-
-@contextmanager
-def _heeding_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM end the work between two blocks, with nothing half done; twice, at once.
-
-    Gives the function that says whether one came. SIGTERM leaves with the exit code it stands for. What
-    was ignored at the start stays so: a script's `audiodae clean ... &` is not meant by Ctrl-C.
-    """
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    heeded = (signal.SIGINT, signal.SIGTERM)
-    before = {
-        number: signal.signal(number, note)
-        for number in heeded
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield lambda: bool(came)
-    except KeyboardInterrupt:
-        if came and came[0] == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

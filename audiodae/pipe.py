@@ -17,6 +17,7 @@ import numpy as np
 
 from audiodae.errors import AudioError
 from audiodae.formats import silence_nonfinite
+from audiodae.signals import Stop
 from audiodae.wav import ENCODINGS, UNKNOWN_BYTES, PcmLayout, parse_fmt
 
 # Writers that cannot know the length put 0, all ones, or (sox) nearly 2 GiB into the header.
@@ -89,9 +90,19 @@ class PipeReader:
         self.nonfinite += nonfinite
         return np.ascontiguousarray(samples.T)
 
-    def blocks(self, n: int) -> Iterator[np.ndarray]:
-        """All blocks of 1 to `n` frames until the end of the stream."""
-        while (block := self.read(n)).shape[1]:
+    def blocks(self, n: int, stop: Stop | None = None) -> Iterator[np.ndarray]:
+        """All blocks of 1 to `n` frames until the end of the stream, or a signal noted by `stop`."""
+        stop = stop or Stop()
+        while not stop():
+            try:
+                with stop.waiting():  # for sound that may not come
+                    block = self.read(n)
+            except KeyboardInterrupt:
+                if stop():
+                    return
+                raise
+            if not block.shape[1]:
+                return
             yield block
 
     def _end(self, held_bytes: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 from audiodae.options import Options
 from audiodae.pipe import PipeReader, PipeWriter
+from audiodae.signals import Stop
 from audiodae.stream import Streamer
 
 READ_SECONDS = 0.1  # at most; what is there earlier is taken earlier
@@ -22,15 +23,19 @@ def clean_pipe(
     encoding: str | None = None,
     sample_rate: int | None = None,
     channels: int = 1,
+    stop: Stop | None = None,
 ) -> list[str]:
     """Clean a stream until it ends, as many samples out as in; returns warnings for the user.
 
     With `encoding` ("s16", "s24", "s32", "f32") both sides are raw little-endian PCM of
     `sample_rate` and `channels`; without, both are WAV. Frames are cleaned one by one, so the delay
-    is the least there is. Raises AudioError for a stream that cannot be made sense of; a
-    BrokenPipeError of the target is passed on.
+    is the least there is. A signal noted by `stop` ends the stream: what came before is finished.
+    Raises AudioError for a stream that cannot be made sense of; a BrokenPipeError of the target is
+    passed on.
     """
-    reader = PipeReader(source, encoding, sample_rate, channels)
+    stop = stop or Stop()
+    with stop.waiting():
+        reader = PipeReader(source, encoding, sample_rate, channels)
     streamer = Streamer(
         denoiser,
         sample_rate=reader.sample_rate,
@@ -43,7 +48,7 @@ def clean_pipe(
     kept = _KEPT.get(reader.encoding, reader.encoding)
     raw = encoding is not None
     with PipeWriter(target, reader.sample_rate, reader.channels, kept, wav=not raw) as writer:
-        for block in reader.blocks(max(1, round(READ_SECONDS * reader.sample_rate))):
+        for block in reader.blocks(max(1, round(READ_SECONDS * reader.sample_rate)), stop):
             writer.write(streamer.feed(block))
         # For a stream without any samples there is nothing to know the shape of the rest from.
         writer.write(streamer.flush().reshape(reader.channels, -1))

@@ -210,6 +210,12 @@ def test_what_is_said_goes_before_the_preset(
         ["-", "a.wav"],
         ["-", "-o", "b.wav"],
         ["-", "--jobs", "2"],
+        ["-", "--dry-run"],
+        ["-", "--skip-existing"],
+        ["-", "--rate", "48000"],
+        ["-", "--encoding", "s16", "--rate", "16000", "--input-channels", "0"],
+        ["a.wav", "--dry-run", "--report", "r.json"],
+        ["a.wav", "--vad", "r.json", "--report", "r.json"],
         ["a.wav", "--nonsense"],
     ],
 )
@@ -429,6 +435,40 @@ def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
     assert not list(Path("out").glob(f"{TEMP_PREFIX}*.part"))
     kept = {name for name, stamp in stamps.items() if Path("out", name).stat().st_mtime_ns == stamp}
     assert kept == whole if kill == signal.SIGINT else "0.wav" in kept
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_end_of_a_recording_by_a_signal_leaves_a_whole_file(
+    kill: signal.Signals, code: int, model_path: Path
+) -> None:
+    sound = wav(noise(RATE))
+    command = [*AUDIODAE, "clean", "-", "--model", str(model_path)]
+    with Path("out.wav").open("wb") as target:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=target, stderr=subprocess.PIPE
+        )
+    assert process.stdin and process.stderr
+    process.stdin.write(sound[: 44 + RATE])  # half of it, and the microphone is still there
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while Path("out.wav").stat().st_size < 44 + RATE - 2 * 1000:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(kill)
+    errors = process.stderr.read()
+    assert process.wait(30) == code, errors
+    assert b"Traceback" not in errors
+    assert soundfile.info("out.wav").frames == RATE // 2
+    assert struct.unpack_from("<I", Path("out.wav").read_bytes(), 40) == (RATE,)  # in bytes
+
+
+def test_a_signal_before_any_sound_came_ends_it(model_path: Path) -> None:
+    command = [*AUDIODAE, "clean", "-", "--model", str(model_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) in (143, -signal.SIGTERM)
 
 
 def test_in_the_background_of_a_script_it_is_not_meant_by_an_interrupt(model_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM end a work between two blocks, with nothing half done; twice, at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Says, when called, whether a signal to stop came; see `heeding_signals`."""
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._waiting = False
+
+    def __call__(self) -> bool:
+        return bool(self._came)
+
+    @property
+    def exit_code(self) -> int:
+        """The one that the first signal stands for in a shell."""
+        return 128 + self._came[0]
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """In here nothing can be left half done: a signal raises KeyboardInterrupt at once."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+
+    def note(self, number: int, _: FrameType | None) -> None:
+        """The handler of the signals."""
+        self._came.append(number)
+        if self._waiting or len(self._came) > 1:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def heeding_signals() -> Iterator[Stop]:
+    """Notes SIGINT and SIGTERM while it is entered; the second one raises KeyboardInterrupt at once.
+
+    When KeyboardInterrupt comes out of it, SIGTERM leaves with the exit code it stands for. What was
+    ignored at the start stays so: a script's `audiodae clean ... &` is not meant by Ctrl-C.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {
+        number: signal.signal(number, stop.note)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        if stop() and stop.exit_code == 128 + signal.SIGTERM:
+            sys.exit(stop.exit_code)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
