@@ -67,6 +67,7 @@ def compress(
     found = recordings(sources, [target] if target else [])
     targets = mirrored(found, target, SUFFIX, overwrite=overwrite)
     trained = Trained.load(model, device)
+    step = FINENESS if fineness is None else fineness
     rows: list[dict[str, Any]] = []
     with bar(found, quiet) as shown:
 
@@ -74,7 +75,7 @@ def compress(
             goes = targets[item.source]
             goes.parent.mkdir(parents=True, exist_ok=True)
             content, size, warnings = compress_file(
-                item.source, goes, trained, fineness=fineness or FINENESS, progress=shown.update
+                item.source, goes, trained, fineness=step, progress=shown.update
             )
             for warning in warnings:
                 say(f"Warning: {warning}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -41,6 +42,22 @@ def to_plain(config: Any) -> dict[str, Any]:
     """The dataclass as nested dicts and lists, ready for JSON."""
     plain = dataclasses.asdict(config)
     return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
+
+
+def check_range(config: Any, low: float, high: float, *names: str) -> None:
+    """Raise `ValueError` where a value of the dataclass, or one of a tuple, is not in `low` to `high`.
+
+    A pair is a range of its own and has to rise.
+    """
+    wanted = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
+    for name in names:
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(low <= v <= high for v in values):
+            kind = "numbers" if len(values) > 1 else "a number"
+            raise ValueError(f"{name} is {value}, and not {kind} {wanted}.")
+        if list(values) != sorted(values):
+            raise ValueError(f"{name} is {value}: the lower number goes first.")
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:

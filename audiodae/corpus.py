@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audiodae.audio import AUDIO_SUFFIXES, Reader
+from audiodae.checkpoint import replace_file
 from audiodae.errors import AudioError
 from audiodae.resample import resample
 
@@ -71,8 +72,9 @@ class Corpus:
 def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpus:
     """Decode every audio file under `folders` to mono int16 at `sample_rate`, or reuse the cache.
 
-    `cache` is a folder; the array is keyed by rate and by the names, sizes and times of the files. Files
-    that cannot be read are left out and listed in `failures`. Raises `AudioError` when nothing is left.
+    `cache` is a folder; the array is keyed by rate, by the names, sizes and times of the files, and by the
+    tables of groups. Files that cannot be read are left out and listed in `failures`. Raises `AudioError`
+    when nothing is left.
     """
     files = [(folder, path) for folder in folders for path in _audio_files(folder)]
     if not files:
@@ -81,11 +83,13 @@ def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpu
             "ogg, opus or mp3 files."
         )
     stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for _, p in files]
-    key = hashlib.sha256(json.dumps([sample_rate, stats]).encode()).hexdigest()[:16]
+    tables = {folder: _group_table(folder) for folder in folders}
+    facts = [sample_rate, stats, list(tables.values())]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
-    if not index_path.exists():
+    if not (index_path.exists() and array_path.exists()):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode(files, sample_rate, array_path, index_path)
+        _decode(files, tables, sample_rate, array_path, index_path)
     index = json.loads(index_path.read_text(encoding="utf-8"))
     clips = tuple(Clip(**clip) for clip in index["clips"])
     failures = tuple(index["failures"])
@@ -104,34 +108,41 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _decode(
-    files: list[tuple[Path, Path]], sample_rate: int, array_path: Path, index_path: Path
+    files: list[tuple[Path, Path]],
+    tables: dict[Path, dict[str, str]],
+    sample_rate: int,
+    array_path: Path,
+    index_path: Path,
 ) -> None:
-    tables: dict[Path, dict[str, str]] = {}
     clips: list[dict[str, object]] = []
     failures: list[str] = []
     start = 0
+    # Named for this process: those of one training may all be decoding.
     unfinished = array_path.with_suffix(f".{os.getpid()}.tmp")
-    with unfinished.open("wb") as array:
-        for folder, path in files:
-            names = tables.setdefault(folder, _group_table(folder))
-            relative = path.relative_to(folder)
-            group = names.get(relative.name) or re.sub(r"[-_ .]*\d+$", "", relative.stem)
-            samples = 0
-            try:
-                mono = _mono(path, sample_rate)
-                samples = len(mono)
-                array.write((mono * INT16_SCALE).round().astype("<i2").tobytes())
-            except AudioError as error:
-                failures.append(str(error))
-            if samples:
-                category = relative.parts[0] if len(relative.parts) > 1 else folder.name
-                clips.append(
-                    {"name": str(relative), "category": category, "group": group or relative.stem}
-                    | {"start": start, "samples": samples}
-                )
-            start += samples
-    os.replace(unfinished, array_path)
-    index_path.write_text(json.dumps({"clips": clips, "failures": failures}), encoding="utf-8")
+    try:
+        with unfinished.open("wb") as array:
+            for folder, path in files:
+                relative = path.relative_to(folder)
+                group = tables[folder].get(relative.name)
+                group = group or re.sub(r"[-_ .]*\d+$", "", relative.stem) or relative.stem
+                samples = 0
+                try:
+                    mono = _mono(path, sample_rate)
+                    samples = len(mono)
+                except AudioError as error:
+                    failures.append(str(error))
+                if samples:
+                    array.write((mono * INT16_SCALE).round().astype("<i2").tobytes())
+                    category = relative.parts[0] if len(relative.parts) > 1 else folder.name
+                    clips.append(
+                        {"name": str(relative), "category": category, "group": group}
+                        | {"start": start, "samples": samples}
+                    )
+                start += samples
+        os.replace(unfinished, array_path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    replace_file(index_path, json.dumps({"clips": clips, "failures": failures}).encode())
 
 
 def _mono(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:

@@ -177,7 +177,8 @@ def enhancer(name_or_path: str, device: str = "cpu") -> Enhancer:
 
     See `Autoencoder.masked` for the second. Raises as `audiodae.load`.
     """
-    if describe(name_or_path).get("kind") != "autoencoder":
+    exported = Path(name_or_path).suffix == ".onnx"  # a denoiser, that one is sure of
+    if exported or describe(name_or_path).get("kind") != "autoencoder":
         return load(name_or_path, device)
     net = load_autoencoder(name_or_path, device)
 

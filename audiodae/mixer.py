@@ -6,6 +6,7 @@ only on the seed and the step, so a resumed training sees what an uninterrupted 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Generator, Tensor
 
 from audiodae import corrupt
 from audiodae.codecs import CODECS, coded
+from audiodae.config import check_range
 from audiodae.corpus import Corpus
 from audiodae.draw import Draw, parted
 from audiodae.errors import AudiodaeError
@@ -22,6 +24,12 @@ from audiodae.levels import active_level, db_to_gain, noise_gain_for_snr, rms
 _SPEED_MARGIN = 192  # samples at each end that take the wrap-around of a speed change
 _FFT_GRAIN = 512  # crop lengths are multiples of this, which keeps their transforms fast
 _BABBLE_TALKERS = 4
+
+_CHANCES = (
+    *("clean_only", "noise_only", "second_noise", "synthetic_noise", "generated_noise", "babble"),
+    *("room", "equalise_speech", "equalise_noise", "swell", "band_limit", "clip"),
+    *("simulated_room", "codec", "pitch"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,17 @@ class MixConfig:
     pitch: float = 0.0
     pitch_semitones: tuple[float, float] = (-3.0, 3.0)
     category_weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_range(self, -math.inf, math.inf, "snr_db", "pitch_semitones")
+        check_range(self, -120.0, 0.0, "level_dbfs")
+        check_range(self, 0.25, 4.0, "speed")
+        check_range(self, 0.0, math.inf, "equalise_db", "early_reflections_ms")
+        check_range(self, 0.0, 1.0, *_CHANCES)
+        if min(self.category_weights.values(), default=0.0) < 0.0:
+            raise ValueError(
+                f"category_weights are {self.category_weights}: weights of 0 or more are wanted."
+            )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audiodae.autoencoder import AutoencoderConfig
-from audiodae.config import from_plain, to_plain
+from audiodae.config import check_range, from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig
 from audiodae.elbo import ElboConfig
 from audiodae.errors import AudiodaeError, RecipeError
@@ -40,6 +40,13 @@ class Stage:
     stoi: float = 0.0
     whisper: float = 0.0
     whisper_items: int = 1
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, math.inf, "batch_size")
+        check_range(self, 0.05, math.inf, "crop_seconds")
+        check_range(self, 0.0, 1.0, "final_fraction")
+        check_range(self, 0, math.inf, "steps", "warmup_steps", "dnsmos_items", "whisper_items")
+        check_range(self, 0.0, math.inf, "learning_rate", "pesq", "dnsmos", "stoi", "whisper")
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step of this stage, counted from 0."""
@@ -80,6 +87,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "soap"):
             raise ValueError(f"optimizer is {self.optimizer!r}: choose 'adamw' or 'soap'.")
+        check_range(self, 0.0, 1.0, "ema_decay", "held_out")
+        check_range(self, 1, math.inf, "validation_batches")
+        check_range(self, 0.0, math.inf, "weight_decay", "clip_norm", "checkpoint_minutes")
+        check_range(self, 0, math.inf, "seed", "pca_patches")
         if not self.stages:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,9 @@ def make_mixers(
     for name, corpus in _corpora(speech, noise, rir, recipe, cache).items():
         if name == "noise" and corpus is not None:
             _check_categories(recipe, corpus)
+        if corpus is not None and corpus.failures and os.environ.get("RANK", "0") == "0":
+            left_out = f"{len(corpus.failures)} of the {name} files cannot be read and are left out"
+            print(f"{left_out}: `audiodae train --check` names them.", file=sys.stderr)
         split = corpus.split(recipe.held_out) if corpus is not None else (None, None)
         parts[0][name], parts[1][name] = split
     mixers = []

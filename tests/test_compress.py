@@ -117,6 +117,9 @@ def test_folders_there_and_back(tmp_path, plain_model):
     write(tmp_path / "in" / "a.wav", machine(1.5)[None], 22050)
     write(tmp_path / "in" / "deep" / "b.flac", machine(1.0, seed=1)[None])
     (tmp_path / "in" / "broken.wav").write_text("no sound")
+    words = (tmp_path / "in", "-o", tmp_path / "no", "--model", plain_model.name)
+    none = run("compress", *words, "--fineness", "0")
+    assert none.exit_code == 1 and "fineness is 0" in none.output
     there = run(
         "compress",
         tmp_path / "in",

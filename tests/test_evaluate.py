@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiodae import evaluate as module
+from audiodae.checkpoint import pretrained_folder
 from audiodae.errors import AudiodaeError
-from audiodae.evaluate import evaluate, run
+from audiodae.evaluate import enhancer, evaluate, run
 from audiodae.pairs import Pair, find_pairs
 from audiodae.scores import COLUMNS, Evaluation, Row
 
@@ -208,6 +209,13 @@ def test_names_that_differ_only_in_their_suffix_are_refused(folders):
 def test_pairs_of_different_length_or_rate_are_refused(folders, samples, sample_rate, sentence):
     write(folders[1] / "talk_+5dB.flac", samples, sample_rate)
     refused(folders, sentence)
+
+
+def test_an_exported_model_is_measured_like_its_weights():
+    exported = enhancer(str(pretrained_folder() / "speech-16k.onnx"))
+    noisy = np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32) * 0.1
+    expected = enhancer("speech-16k")(noisy, 16000)
+    np.testing.assert_allclose(exported(noisy, 16000), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

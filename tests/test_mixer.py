@@ -73,6 +73,32 @@ def test_unreadable_files_are_listed_and_the_rest_is_used(tmp_path: Path) -> Non
     assert len(corpus.failures) == 1 and "broken.wav" in corpus.failures[0]
 
 
+def test_a_table_of_groups_is_heeded_also_where_the_sound_is_decoded_already(
+    tmp_path: Path,
+) -> None:
+    folder = write_folder(tmp_path, "speech", 2, 1.0)
+    read_corpus([folder], RATE, tmp_path / "cache")
+    names = sorted(path.name for path in folder.rglob("*.wav"))
+    rows = [f"{name}\ttalker {i}" for i, name in enumerate(names)]
+    (tmp_path / "speech.tsv").write_text("\n".join(["file\ttalker", *rows]))
+    corpus = read_corpus([folder], RATE, tmp_path / "cache")
+    assert [clip.group for clip in corpus.clips] == ["talker 0", "talker 1"]
+
+
+def test_a_decoding_that_is_cut_off_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path, "speech", 2, 1.0)
+    monkeypatch.setattr("audiodae.corpus.resample", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_corpus([folder], RATE, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="No audio"):
         read_corpus([tmp_path], RATE, tmp_path / "cache")

@@ -205,6 +205,38 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         read_recipe(recipe)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed = -1", "seed is -1"),
+        ("held_out = 3.0", "held_out is 3.0"),
+        ("validation_batches = 0", "validation_batches is 0"),
+        ("[mix]\nclip = 7.0", "clip is 7.0"),
+        ("[mix]\nspeed = [0.0, 1.0]", r"speed is \(0.0, 1.0\)"),
+        ("[mix]\nsnr_db = [5.0, -5.0]", "the lower number goes first"),
+        ("[mix]\ncategory_weights = { fan = -1.0 }", "category_weights"),
+        ("[[stages]]\nsteps = 1\nbatch_size = 0", "batch_size is 0"),
+        ("[[stages]]\nsteps = 1\nlearning_rate = -1.0", "learning_rate is -1.0"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(RecipeError, match=words):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_files_left_out_of_a_training_are_told(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = write_folder(tmp_path, "noise", 2, 1.0)
+    (noise / "broken.wav").write_text("not audio at all")
+    recipe = root / "adamw.toml"
+    train_folders(
+        [root / "speech"], [noise], [], recipe, tmp_path / "run", None, "cpu", stop_after_steps=1
+    )
+    assert "1 of the noise files cannot be read" in capsys.readouterr().err
+
+
 def test_a_run_folder_of_another_model_is_refused(root: Path) -> None:
     train(root, "mine", stop_after_steps=1)
     other = root / "other.toml"
