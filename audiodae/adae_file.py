@@ -18,6 +18,7 @@ end covers all before it.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ def from_bytes(data: bytes, path: object) -> Compressed:
             f"{path} has a header that makes no sense: it was not written by us."
         ) from (error)
     payload = data[begin + _FIELDS.size : -_CRC.size]
-    if not rate or not samples or not patches or not latent or len(payload) % 4:
+    numbers = rate and samples and patches and latent
+    if not numbers or not 0.0 < step < math.inf or not payload or len(payload) % 4:
         raise AudioError(f"{path} has a header that makes no sense: it was not written by us.")
     return Compressed(model, sha256, rate, samples, patches, latent, step, payload)
 

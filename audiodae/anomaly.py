@@ -41,6 +41,7 @@ _FEWEST_PATCHES = 40
 _ERROR_FLOOR = 1e-4
 _FLAT_FLOOR, _FLAT_SPREAD = 1e-3, 0.25  # a share that says nothing; the least deviation of its log
 _FEWEST_FLAT = 5e-3  # of a patch
+_LEAST_SPREAD = _LEAST_THRESHOLD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -240,16 +241,20 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
         seen = Normal.fit([part for i, part in enumerate(parts) if i % _FOLDS != fold])
         for i in range(fold, len(parts), _FOLDS):
             patches_of[i], statistics[i] = seen.patches(parts[i]), seen.statistics(parts[i])
-    centre, spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-6
+    # Of silence every clip is like every other: rounding alone must not make one odd.
+    centre, spread = statistics.mean(axis=0), np.maximum(statistics.std(axis=0), _LEAST_SPREAD)
     spread[-1] += _FLAT_SPREAD
     thresholds = np.quantile(np.concatenate(patches_of, axis=1), quantile, axis=1)
+    # Of silence every patch is like every other: none would be normal but exactly that.
+    thresholds[:-1] = np.maximum(thresholds[:-1], _LEAST_THRESHOLD)
     thresholds[-1] = max(thresholds[-1], _FEWEST_FLAT)
     return Detector(
         Normal.fit(parts),
         centre,
         spread,
         thresholds,
-        float(np.quantile([_standing(row, centre, spread) for row in statistics], quantile)),
+        float(np.quantile([_standing(row, centre, spread) for row in statistics], quantile))
+        + _LEAST_SPREAD,
         quantile,
         model.name,
         model.sha256,

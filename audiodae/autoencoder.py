@@ -169,7 +169,7 @@ class Autoencoder(nn.Module):
         1989), the code has unit variance, and training adds what a linear one cannot do. The straight
         path is not trained.
         """
-        flat = patches.flatten(1).double()
+        flat = patches.flatten(1).cpu().double()  # there is no float64 on every device
         middle = flat.mean(dim=0)
         powers, axes = torch.linalg.eigh((flat - middle).T @ (flat - middle) / len(flat))
         latent = self.config.latent

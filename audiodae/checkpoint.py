@@ -136,11 +136,11 @@ def load_net(
             f"{path} needs PyTorch here, which is not installed: run `pip install 'audiodae[torch]'`"
             + ("." if ready else ", or use a model with an .onnx file, as the shipped ones are.")
         )
-    _check_device(device)
     return load_denoiser(path, device)
 
 
-def _check_device(device: str | torch.device) -> None:
+def check_device(device: str | torch.device) -> None:
+    """Raise `AudiodaeError` for a device that torch cannot use here."""
     import torch
 
     try:
@@ -198,6 +198,7 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    check_device(device)
     path = checkpoint_path(name_or_path)
     card = describe(path)
     if path.stat().st_size > _LARGEST_BYTES:

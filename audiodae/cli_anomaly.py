@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from audiodae.errors import AudiodaeError
 from audiodae.progress import bar, failed, printable, say
 
 DEFAULT = "vanilla-16k"
@@ -61,6 +62,8 @@ def fit(
     from audiodae.latents import Trained
     from audiodae.walk import each, recordings
 
+    if not target.absolute().parent.is_dir():
+        raise AudiodaeError(f"{target} cannot be written: its folder is not there.")
     found = recordings(sources)
     trained = Trained.load(model, device)
     with bar(found, quiet) as shown:
@@ -133,6 +136,14 @@ def score(
 
         matplotlib_part("figure")
         plot.mkdir(parents=True, exist_ok=True)
+    pictures: dict[Path, Path] = {}
+    for item in found if plot is not None else ():
+        target = item.relative.with_name(item.relative.name + ".png")
+        if other := pictures.get(target):
+            raise AudiodaeError(
+                f"{other} and {item.source} would both be drawn to {target}: score them in two runs."
+            )
+        pictures[target] = item.source
     with bar(found, quiet) as shown:
 
         def work(item: Any) -> tuple[task.Scores, list[str]]:

@@ -69,8 +69,8 @@ def train(
     """Train a denoiser on two folders of your own: speech and noise. Or another autoencoder.
 
     Examples are mixed on the fly, so the folders need no preparation. Start it again with the same --run
-    and it goes on where it stopped. Several processes or GPUs: `torchrun --nproc-per-node 2 -m audiodae
-    train ...`.
+    and it goes on where it stopped. Several processes or GPUs: `torchrun --nproc-per-node 2 -m --
+    audiodae train ...`.
     """
     from audiodae.training import check_folders, family_recipe, train_folders
 

@@ -66,17 +66,24 @@ def compress(
 def decompress(content: Compressed, model: Trained) -> Iterator[npt.NDArray[np.float32]]:
     """The sound of what `compress` made, `(1, n)` float32 blocks at the rate of the original.
 
-    Raises `CheckpointError` when `model` is not the one it was compressed with.
+    Raises `CheckpointError` when `model` is not the one it was compressed with, and `AudioError` for
+    numbers that do not go together.
     """
     mark = bytes.fromhex(model.sha256)[:8]
-    if content.sha256 != mark or content.latent != model.net.config.latent:
+    if content.sha256 != mark:
         raise CheckpointError(
             f"It was compressed with the model {content.model!r} ({content.sha256.hex()}...), but "
             f"{model.name!r} ({mark.hex()}...) was loaded: give that model with --model."
         )
+    config = model.net.config
+    samples = -(-content.samples * model.net.sample_rate // content.sample_rate)
+    if (content.patches, content.latent) != (-(-samples // config.patch_samples), config.latent):
+        raise AudioError(
+            f"It says {content.patches} patches of {content.latent} numbers for {content.samples} samples, "
+            "which do not go together: it was not written by us."
+        )
     numbers = latent_code.unpack(content.payload, content.patches, content.latent)
     resampler = Resampler(model.net.sample_rate, content.sample_rate)
-    samples = -(-content.samples * model.net.sample_rate // content.sample_rate)
     left = content.samples
     for piece in sound(model.net, _decoded(numbers, content.step, model.net), samples):
         block = resampler.feed(piece[None])[:, :left]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -150,10 +151,10 @@ class DenoiserNet(nn.Module):
     def mask(self, spec: Tensor, state: State) -> tuple[Tensor, State]:
         """`(batch, frames, bins)` complex -> mask of the same shape, magnitude at most one; new state."""
         # Only the net computes in half precision where that is asked for: spectra have none.
-        with torch.autocast(spec.device.type, enabled=False):
+        with _full_precision(spec.device):
             features = self.bands.features(spec)
         bands, state = self.core(features, state)
-        with torch.autocast(spec.device.type, enabled=False):
+        with _full_precision(spec.device):
             return self.bands.spread(bands.float()), state
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -179,6 +180,12 @@ class DenoiserNet(nn.Module):
     def fingerprint(self) -> str:
         """A hash of the shape and the weights."""
         return fingerprint(to_plain(self.config), hashlib.sha256(weights(self)).hexdigest())
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    if device.type == "mps":  # autocast does not know it in every version of torch
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _bounded(mask: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -58,7 +59,10 @@ class DnsmosLoss(nn.Module):
         frames = x.unfold(-1, kernels[0].shape[1], _HOP_LENGTH)
         power = torch.stack([(frames @ kernel.T).square() for kernel in kernels]).sum(dim=0)
         y = power.clamp_min(1e-12).log10()[:, None]
-        with torch.autocast(y.device.type, torch.bfloat16, enabled=self.half_precision):
+        half = (
+            torch.autocast(y.device.type, torch.bfloat16) if self.half_precision else nullcontext()
+        )
+        with half:
             for layer in range(_CONVOLUTIONS):
                 name = f"conv2d_{layer}" if layer else "conv2d"
                 kernel, bias = self._weight(f"{name}/kernel:0"), self._weight(f"{name}/bias:0")

@@ -41,7 +41,7 @@ class Draw:
     ) -> npt.NDArray[np.float32]:
         """`(samples,)`; a clip that is too short stands at a random place between zeros.
 
-        With `active` a few places are looked at and the first that is not quiet for its clip is taken.
+        With `active` a few places are looked at and the first that is not quiet (-50 dBFS) is taken.
         """
         crop = np.zeros(samples, dtype=np.float32)
         for _ in range(_TRIES if active else 1):

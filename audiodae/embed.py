@@ -91,7 +91,8 @@ def write(path: Path, embeddings: list[Embedding], facts: dict[str, Any]) -> Non
         pyarrow, parquet = _parquet()
         flat = pyarrow.array(vectors.reshape(-1))
         columns = {
-            "name": pyarrow.array(names.tolist()),
+            # Names on disk may be no valid text, and Parquet wants some.
+            "name": pyarrow.array([os.fsencode(n).decode("utf-8", "replace") for n in names]),
             "seconds": pyarrow.array(seconds),
             "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         }

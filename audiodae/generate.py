@@ -30,7 +30,7 @@ def texture_of(
     autoencoder: Autoencoder,
     progress: Progress | None = None,
 ) -> Texture:
-    """The texture of a recording (of its first minute). Raises `AudioError` for what is no sound."""
+    """The texture of a recording (of its first minute or so). Raises `AudioError` for what is no sound."""
     latents, squares, count = [], torch.zeros(()), 0
     for block in Patches(path, autoencoder, progress, whole_only=True):
         latent = encode(autoencoder, block)
@@ -101,7 +101,7 @@ def interpolate(
     """From one recording to another in `steps` sounds, along straight lines in the latent space.
 
     The first is the reconstruction of `a`, the last that of `b`; all have the length of the shorter
-    (a minute at most). Raises `AudioError` for what is no sound, `AudiodaeError` under two steps.
+    (a minute or so at most). Raises `AudioError` for what is no sound, `AudiodaeError` under two steps.
     """
     if steps < 2:
         raise AudiodaeError(f"{steps} steps from one recording to another: give at least two.")

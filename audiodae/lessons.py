@@ -6,6 +6,7 @@ The trainer asks a lesson and does not know denoisers from autoencoders.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -168,6 +169,7 @@ def _joined(codes: list[Code]) -> Code:
     return Code(torch.cat([code.mean for code in codes]), torch.cat(logvars) if logvars else None)
 
 
-def _half_precision(device: torch.device) -> torch.autocast:
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+def _half_precision(device: torch.device) -> AbstractContextManager[object]:
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

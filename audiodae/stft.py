@@ -20,7 +20,7 @@ from audiodae.arrays import Array, Constant, array_namespace
 class Stft:
     """Short-time Fourier transform with a square-root Hann window both ways (perfect reconstruction).
 
-    `n_fft` is the window length in samples; it must be a multiple of twice `hop_length`.
+    `n_fft` is the window length in samples; it must be 2, 3, 4... times `hop_length`.
     """
 
     sample_rate: int

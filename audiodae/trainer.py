@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class Trainer:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.lesson = lesson_of(recipe, device)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
             self.net = self.lesson.build().to(device)
         if start_from is not None:
@@ -72,7 +73,7 @@ class Trainer:
         self.step = 0
         self.audio_seconds = 0.0
         self._resume()
-        self.board = Board(run, self.step) if self.rank == 0 else None
+        self.board: Board | None = None
 
     def train(self, stop_after_steps: int | None = None) -> None:
         """Run to the end of the recipe, or so many steps further; writes the run folder as it goes.
@@ -80,6 +81,10 @@ class Trainer:
         Raises `AudiodaeError` where another training is at work in that folder.
         """
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
+            if self.rank == 0:  # not before the folder is ours
+                plain = json.dumps(to_plain(self.recipe), indent=2) + "\n"
+                (self.run / "recipe.json").write_text(plain, encoding="utf-8")
+                self.board = self.board or Board(self.run, self.step)
             self._train(stop_after_steps)
 
     def _train(self, stop_after_steps: int | None) -> None:
@@ -154,9 +159,11 @@ class Trainer:
     def _one_step(self, mixture: Mixture) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         # By the step, not from a running stream: a resumed training draws what an unbroken one draws.
-        seed = ((self.recipe.seed * self.world + self.rank) << 32) + self.step
+        seed = (((self.recipe.seed * self.world + self.rank) << 32) + self.step) % (1 << 63)
         draws = torch.Generator(self.device).manual_seed(seed)
-        loss = self.lesson.loss(self.net, mixture, self.step, draws)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)  # of dropout
+            loss = self.lesson.loss(self.net, mixture, self.step, draws)
         loss.backward()  # type: ignore[no-untyped-call]
         self._average_gradients()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
@@ -208,7 +215,7 @@ class Trainer:
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
+            "optimizer_name": self.recipe.optimizer,
             "step": self.step,
             "audio_seconds": self.audio_seconds,
         }
@@ -223,22 +230,33 @@ class Trainer:
         self.run.mkdir(parents=True, exist_ok=True)
         path = self.run / "state.pt"
         if not path.exists():
-            if self.rank == 0:
-                plain = json.dumps(to_plain(self.recipe), indent=2) + "\n"
-                (self.run / "recipe.json").write_text(plain, encoding="utf-8")
             return
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         try:
-            self.net.load_state_dict(state["net"])
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            before = state.get("optimizer_name", self.recipe.optimizer)
+            net, ema, optimizer = state["net"], state["ema"], state["optimizer"]
+            self.step, self.audio_seconds = int(state["step"]), float(state["audio_seconds"])
+        except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+            raise AudiodaeError(
+                f"{path} is damaged: use a new run folder with --init {self.run} for its last weights."
+            ) from error
+        if before != self.recipe.optimizer:
+            raise AudiodaeError(
+                f"{self.run} holds a training with the optimiser {before!r}, and the recipe asks for "
+                f"{self.recipe.optimizer!r}: use a new run folder with --init {self.run}."
+            )
+        try:
+            self.net.load_state_dict(net)
         except RuntimeError as error:
             raise AudiodaeError(
                 f"{self.run} holds a training of another model than the recipe's: use a new run "
                 f"folder, or --init with its model. ({error})"
             ) from error
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"].cpu())
-        self.step, self.audio_seconds = state["step"], state["audio_seconds"]
+        self.ema.load_state_dict(ema)
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(optimizer)
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0:
             self.say(f"resumed {self.run} at step {self.step}")
 

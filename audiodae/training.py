@@ -12,9 +12,10 @@ import torch
 import torch.distributed as dist
 
 from audiodae.audio import Writer
-from audiodae.checkpoint import load_autoencoder, load_denoiser, pretrained_folder
+from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import Corpus, read_corpus
 from audiodae.denoiser import DenoiserConfig
+from audiodae.draw import parted
 from audiodae.errors import AudiodaeError
 from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
@@ -129,11 +130,10 @@ def torch_device(name: str) -> torch.device:
             f"The device {name!r} is not available here: choose from "
             f"{', '.join(k for k, there in available.items() if there)} or auto."
         )
-    return (
-        torch.device(name, int(os.environ["LOCAL_RANK"]))
-        if (kind == "cuda" and "LOCAL_RANK" in os.environ and ":" not in name)
-        else torch.device(name)
-    )
+    if kind == "cuda" and "LOCAL_RANK" in os.environ and ":" not in name:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    check_device(name)
+    return torch.device(name)
 
 
 def _join_processes(device: torch.device) -> None:
@@ -168,26 +168,34 @@ def make_mixers(
 ) -> tuple[Mixer, Mixer]:
     """Mixers of the groups a recipe trains on and of those it holds out. Raises `AudiodaeError`."""
     parts: list[dict[str, Corpus | None]] = [{}, {}]
-    for name, corpus in _corpora(speech, noise, rir, recipe, cache).items():
+    corpora = _corpora(speech, noise, rir, recipe, cache)
+    # Generated noise is of the training alone: it is one group, and no measure of what is held out.
+    recorded, generated = corpora["noise"], None
+    if recorded is not None and recipe.mix.generated_noise > 0.0:
+        recorded, generated = parted(recorded)
+    for name, corpus in (corpora | {"noise": recorded}).items():
         if name == "noise" and corpus is not None:
-            _check_categories(recipe, corpus)
+            _check_categories(recipe, corpus, generated)
         if corpus is not None and corpus.failures and os.environ.get("RANK", "0") == "0":
             left_out = f"{len(corpus.failures)} of the {name} files cannot be read and are left out"
             print(f"{left_out}: `audiodae train --check` names them.", file=sys.stderr)
         split = corpus.split(recipe.held_out) if corpus is not None else (None, None)
         parts[0][name], parts[1][name] = split
-    mixers = []
-    for part, seed in zip(parts, (recipe.seed, _VALIDATION_SEED), strict=True):
-        mixers.append(
-            Mixer(
-                part["speech"], part["noise"], part["rooms"], recipe.mix, seed=seed, device=device
-            )
-        )
+    if generated is not None:
+        kept = parts[0]["noise"]
+        clips = generated.clips + (kept.clips if kept is not None else ())
+        parts[0]["noise"] = replace(generated, clips=clips)
+    mixes = recipe.mix, replace(recipe.mix, generated_noise=0.0)
+    mixers = [
+        Mixer(part["speech"], part["noise"], part["rooms"], mix, seed=seed, device=device)
+        for part, mix, seed in zip(parts, mixes, (recipe.seed, _VALIDATION_SEED), strict=True)
+    ]
     return mixers[0], mixers[1]
 
 
-def _check_categories(recipe: Recipe, noise: Corpus) -> None:
-    there = {clip.category for clip in noise.clips}
+def _check_categories(recipe: Recipe, noise: Corpus, generated: Corpus | None) -> None:
+    every = noise.clips + (generated.clips if generated is not None else ())
+    there = {clip.category for clip in every}
     unknown = sorted(set(recipe.mix.category_weights) - there)
     if unknown:
         raise AudiodaeError(

@@ -52,35 +52,44 @@ def spread(
 
     executor = pool()
     waiting, running = deque(jobs), dict[Future[FileReport], Job]()
-    told = 0.0
+    told, broken = 0.0, False
+    begun: Job | None = None
     try:
         while waiting or running:
             if stopped():
                 raise KeyboardInterrupt
             while waiting and len(running) < workers + 1:
-                begin(waiting[0])
+                if begun is not waiting[0]:
+                    begin(begun := waiting[0])
                 with _deaf_to_interrupts():
-                    job = waiting.popleft()
-                    running[executor.submit(_clean, job)] = job
+                    try:
+                        future = executor.submit(_clean, waiting[0])
+                    except BrokenProcessPool:
+                        broken = True  # a worker died since we last looked
+                        break
+                    running[future] = waiting.popleft()
             finished, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             if progress and heard.value > told:
                 progress(heard.value - told)
                 told = heard.value
-            if any(isinstance(future.exception(), BrokenProcessPool) for future in finished):
+            if broken or any(_is_lost(future) for future in finished):
                 # All that was under way is lost with the pool; a new one goes on with the rest.
                 executor.shutdown(wait=True, cancel_futures=True)
                 finished = set(running)
-                executor = pool()
+                executor, broken = pool(), False
             for future in finished:
                 job = running.pop(future)
-                broken = isinstance(future.exception(), BrokenProcessPool)
-                yield end(job, _lost(job) if broken else future.result())
+                yield end(job, _lost(job) if _is_lost(future) else future.result())
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
         for future, job in running.items():
             if not future.cancelled() and future.exception() is None:
                 end(job, future.result())
+
+
+def _is_lost(future: Future[FileReport]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 def _lost(job: Job) -> FileReport:

@@ -190,6 +190,27 @@ def test_the_commands_on_folders(tmp_path, normal, plain_model):
     assert len(rows["gap.wav"]["patch_scores"]) == 15
 
 
+def test_of_silence_alone_a_detector_still_gives_numbers(plain_model, tmp_path):
+    silence = np.zeros(16000 * 4, np.float32)
+    for i in range(9):
+        write(tmp_path / f"{i}.wav", silence[None])
+    clips = [describe_file(path, plain_model.net)[0] for path in sorted(tmp_path.glob("*.wav"))]
+    learned = fit(clips, plain_model)
+    assert not scores_of(silence, tmp_path, learned, plain_model).odd
+    odd = scores_of(machine(4.0, 1), tmp_path, learned, plain_model)
+    assert odd.odd and np.isfinite(odd.patches).all() and np.isfinite(odd.clip)
+
+
+def test_two_recordings_are_never_drawn_into_one_picture(tmp_path, detector, plain_model):
+    write_detector(tmp_path / "d", detector)
+    sources = [tmp_path / folder / "x.wav" for folder in ("a", "b")]
+    for source in sources:
+        source.parent.mkdir()
+        write(source, machine(1.0, 1)[None])
+    made = run("score", *sources, "-m", tmp_path / "d", "--plot", tmp_path / "p")
+    assert made.exit_code == 1 and "would both be drawn" in made.output
+
+
 def test_other_weights_and_missing_detectors_are_refused(
     tmp_path, detector, plain_model, variational_model
 ):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -307,6 +309,25 @@ def test_a_second_run_does_only_what_is_left(
     other = Options(skip_existing=True, mix=0.5)
     reports = by_name(clean_folder(folder, tmp_path / "out", denoiser, other))
     assert {report.status for report in reports.values()} == {"done", "failed"}
+
+
+def test_workers_that_die_between_two_results_cost_only_what_they_had(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    for i in range(8):
+        put(tmp_path / f"rec/{i}.wav", noise(1, RATE))
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+    reports = []
+    for report in carry_out(jobs, denoiser, Options(), workers=2):
+        reports.append(report)
+        if len(reports) == 1:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
+            time.sleep(0.5)  # the pool notices
+    assert sorted(report.source.name for report in reports) == [f"{i}.wav" for i in range(8)]
+    lost = [report for report in reports if report.status == "failed"]
+    assert len(lost) <= 3 and all("without a word" in report.reason for report in lost)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

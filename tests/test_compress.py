@@ -1,6 +1,7 @@
 """What is packed comes back, and nothing else passes for it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,12 +72,29 @@ def test_other_bytes_are_refused_in_words(data):
             from_bytes(begin + data, "a.adae")
 
 
+@pytest.mark.parametrize(
+    "change", [{"step": float("nan")}, {"step": float("inf")}, {"step": -1.0}, {"payload": b""}]
+)
+def test_numbers_that_make_no_sense_are_refused_though_the_checksum_fits(change):
+    with pytest.raises(AudioError, match="makes no sense"):
+        from_bytes(to_bytes(replace(SOME, **change)), "a.adae")
+
+
+@pytest.mark.parametrize("change", [{"patches": 1}, {"samples": 1 << 60}, {"latent": 31}])
+def test_numbers_that_do_not_go_together_are_refused(tmp_path, plain_model, change):
+    write(tmp_path / "a.wav", machine(2.0)[None])
+    content, _ = compress(tmp_path / "a.wav", plain_model)
+    with pytest.raises(AudioError, match="do not go together"):
+        list(decompress(replace(content, **change), plain_model))
+
+
 def test_a_file_holds_what_was_put_in():
     assert from_bytes(to_bytes(SOME), "") == SOME
 
 
 @pytest.mark.parametrize(
-    ("rate", "frames"), [(RATE, 1), (RATE, 20000), (44100, 60001), (8000, 9999)]
+    ("rate", "frames"),
+    [(RATE, 1), (RATE, 4096), (RATE, 20000), (44100, 60001), (8000, 9999), (48000, 12289)],
 )
 def test_length_and_rate_come_back_to_the_sample(tmp_path, plain_model, rate, frames):
     write(tmp_path / "a.wav", machine(4.0)[None, :frames], rate)

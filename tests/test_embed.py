@@ -1,6 +1,7 @@
 """Vectors are those of the whole recording, whatever its length, rate or company."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tasks_model import RATE, machine
 
 from audiodae.cli import main
 from audiodae.embed import embed
+from audiodae.embed import write as write_embeddings
 from audiodae.errors import AudioError
 from audiodae.latents import Patches
 
@@ -101,6 +103,15 @@ def test_npz_and_parquet_hold_the_same(tmp_path, plain_model):
     assert facts["sha256"] == plain_model.sha256
 
 
+def test_a_name_that_is_no_text_costs_no_vectors(tmp_path, plain_model):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `families` is not installed")
+    odd = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    write(odd, machine(1.0)[None])
+    write_embeddings(tmp_path / "x.parquet", [embed(odd, plain_model.net)], {})
+    (name,) = parquet.read_table(tmp_path / "x.parquet")["name"].to_pylist()
+    assert "caf" in name
+
+
 def test_what_is_no_sound_is_named_and_the_rest_is_done(tmp_path, plain_model):
     write(tmp_path / "good.wav", machine(1.0)[None])
     (tmp_path / "empty.wav").touch()
@@ -129,6 +140,13 @@ def test_a_wrong_target_is_said_before_any_work(tmp_path, plain_model):
     made = run(tmp_path, "-o", tmp_path / "x.npz", "--model", "no-such-model")
     assert made.exit_code == 1 and "There is no model" in made.output
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path, plain_model):
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    words = (tmp_path / "a.wav", "-o", tmp_path / "x.npz", "--device", "abacus")
+    refused = run(*words, "--model", plain_model.name)
+    assert refused.exit_code == 1 and "cannot be used" in refused.output
 
 
 def test_no_sound_at_all_is_an_error(tmp_path, plain_model):

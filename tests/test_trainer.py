@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
@@ -18,7 +20,7 @@ from audiodae.errors import AudiodaeError, RecipeError
 from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, Stage, read_recipe
 from audiodae.trainer import Trainer
-from audiodae.training import check_folders, train_folders
+from audiodae.training import check_folders, make_mixers, train_folders
 
 RECIPE = """
 optimizer = "{optimizer}"
@@ -43,6 +45,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(root, "noise", 6, 2.0)
     for optimizer in ("adamw", "soap"):
         (root / f"{optimizer}.toml").write_text(RECIPE.format(optimizer=optimizer))
+    dropout = RECIPE.format(optimizer="adamw").replace("blocks = 1", "blocks = 1\ndropout = 0.2")
+    (root / "dropout.toml").write_text(dropout)
     return root
 
 
@@ -73,12 +77,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+@pytest.mark.parametrize("optimizer", ["adamw", "soap", "dropout"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     root: Path, optimizer: str
 ) -> None:
+    torch.manual_seed(1)  # whatever the process did before
     train(root, f"whole-{optimizer}", optimizer, stop_after_steps=12)
+    torch.manual_seed(2)
     train(root, f"parts-{optimizer}", optimizer, stop_after_steps=5)
     train(root, f"parts-{optimizer}", optimizer, stop_after_steps=7)
     whole, parts = weights(root, f"whole-{optimizer}"), weights(root, f"parts-{optimizer}")
@@ -182,8 +188,62 @@ def test_a_run_folder_takes_one_training_at_a_time(root: Path) -> None:
         claimed(root / "busy"),
         pytest.raises(AudiodaeError, match="Another process is at work in .*busy"),
     ):
-        train(root, "busy", stop_after_steps=1)
+        train(root, "busy", "dropout", stop_after_steps=1)
+    recipe = json.loads((root / "busy" / "recipe.json").read_text())
+    assert recipe["model"]["dropout"] == 0.0  # what is refused has changed nothing
     train(root, "busy", stop_after_steps=1)
+
+
+def test_a_training_that_cannot_be_gone_on_with_is_told(root: Path) -> None:
+    train(root, "old", stop_after_steps=1)
+    with pytest.raises(AudiodaeError, match="'adamw'.*--init"):
+        train(root, "old", "soap", stop_after_steps=1)
+    whole = (root / "old" / "state.pt").read_bytes()
+    for damaged in (b"", b"no state at all", whole[:-1000]):
+        (root / "old" / "state.pt").write_bytes(damaged)
+        with pytest.raises(AudiodaeError, match=r"state.pt is damaged.*--init"):
+            train(root, "old", stop_after_steps=1)
+
+
+def test_a_new_weight_decay_is_heeded_from_there_on(root: Path) -> None:
+    train(root, "decay", stop_after_steps=1)
+    recipe = replace(read_recipe(root / "adamw.toml"), weight_decay=0.5)
+    mixers = make_mixers(
+        [root / "speech"], [root / "noise"], [], recipe, root / "cache", torch.device("cpu")
+    )
+    trainer = Trainer(recipe, *mixers, root / "decay", device=torch.device("cpu"))
+    assert trainer.step == 1
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.5, 0.0]
+
+
+def test_generated_noise_is_trained_with_and_not_held_out(root: Path, tmp_path: Path) -> None:
+    generated = tmp_path / "generated"
+    generated.mkdir()
+    for i in range(3):  # as `audiodae generate` names them: one group
+        sound = np.random.default_rng(i).standard_normal(16000) * 0.1
+        soundfile.write(generated / f"noise-0-{i:04}.wav", sound, 16000)
+    recipe = read_recipe(root / "adamw.toml")
+    recipe = replace(recipe, mix=replace(recipe.mix, generated_noise=0.5))
+    noise = [root / "noise", generated]
+    for seed_of_the_name in (0, 6, 14):
+        for path in list(generated.iterdir()):
+            path.rename(generated / f"noise-{seed_of_the_name}-{path.stem[-4:]}.wav")
+        training, validation = make_mixers(
+            [root / "speech"], noise, [], recipe, tmp_path / "cache", torch.device("cpu")
+        )
+        assert training.config.generated_noise == 0.5
+        assert validation.config.generated_noise == 0.0
+        training.batch(0, 4, 0.5)
+        validation.batch(0, 4, 0.5)
+
+
+def test_the_words_for_several_processes_are_ones_that_torchrun_takes() -> None:
+    run = pytest.importorskip("torch.distributed.run", reason="this torch has no torchrun")
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    words = readme[readme.index("`torchrun ") :].split("`")[1].removesuffix("...").split()
+    given = run.parse_args([*words[1:], "--run", "R", "--cache", "C"])
+    assert given.module and given.training_script == "audiodae"
+    assert given.training_script_args == ["train", "--run", "R", "--cache", "C"]
 
 
 def test_the_dry_pass_counts_and_writes_ten_mixtures(
