@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from audiodae.atomic import AtomicFile
 from audiodae.audio import AUDIO_SUFFIXES, Reader
 from audiodae.checkpoint import replace_file
 from audiodae.errors import AudioError
 from audiodae.resample import resample
+from audiodae.sources import files_below
 
 INT16_SCALE = 32767.0
 _GROUP_COLUMNS = ("group", "talker", "room")
@@ -49,6 +52,8 @@ class Corpus:
     audio: npt.NDArray[np.int16]
     sample_rate: int
     failures: tuple[str, ...] = ()
+    rates_hz: tuple[tuple[int, int], ...] = ()
+    """What the files came at, and how many at each."""
 
     @property
     def hours(self) -> float:
@@ -76,6 +81,7 @@ def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpu
     tables of groups. Files that cannot be read are left out and listed in `failures`. Raises `AudioError`
     when nothing is left.
     """
+    folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
     files = [(folder, path) for folder in folders for path in _audio_files(folder)]
     if not files:
         raise AudioError(
@@ -93,18 +99,18 @@ def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpu
     index = json.loads(index_path.read_text(encoding="utf-8"))
     clips = tuple(Clip(**clip) for clip in index["clips"])
     failures = tuple(index["failures"])
+    rates_hz = tuple((int(rate), count) for rate, count in index.get("rates_hz", ()))
     if not clips:
         first = failures[0] if failures else "they hold no samples."
         raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
-    return Corpus(clips, audio, sample_rate, failures)
+    return Corpus(clips, audio, sample_rate, failures, rates_hz)
 
 
 def _audio_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise AudioError(f"{folder} is not a folder: give a folder with audio files in it.")
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-    return sorted(found)
+    return sorted(path for path in files_below(folder) if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def _decode(
@@ -116,50 +122,55 @@ def _decode(
 ) -> None:
     clips: list[dict[str, object]] = []
     failures: list[str] = []
+    rates_hz: Counter[int] = Counter()
     start = 0
-    # Named for this process: those of one training may all be decoding.
-    unfinished = array_path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as array:
-            for folder, path in files:
-                relative = path.relative_to(folder)
-                group = tables[folder].get(relative.name)
-                group = group or re.sub(r"[-_ .]*\d+$", "", relative.stem) or relative.stem
-                samples = 0
-                try:
-                    mono = _mono(path, sample_rate)
-                    samples = len(mono)
-                except AudioError as error:
-                    failures.append(str(error))
-                if samples:
-                    array.write((mono * INT16_SCALE).round().astype("<i2").tobytes())
-                    category = relative.parts[0] if len(relative.parts) > 1 else folder.name
-                    clips.append(
-                        {"name": str(relative), "category": category, "group": group}
-                        | {"start": start, "samples": samples}
-                    )
-                start += samples
-        os.replace(unfinished, array_path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    replace_file(index_path, json.dumps({"clips": clips, "failures": failures}).encode())
+    # The processes of one training may all be decoding; what a killed one left is taken over.
+    with AtomicFile(array_path, salt=os.environ.get("RANK", "")) as array:
+        for folder, path in files:
+            relative = path.relative_to(folder)
+            group = tables[folder].get(relative.name)
+            group = group or re.sub(r"[-_ .]*\d+$", "", relative.stem) or relative.stem
+            samples = 0
+            try:
+                mono, rate = _mono(path, sample_rate)
+                samples = len(mono)
+                rates_hz[rate] += 1
+            except AudioError as error:
+                failures.append(str(error))
+            if samples:
+                array.write((mono * INT16_SCALE).round().astype("<i2").tobytes())
+                category = relative.parts[0] if len(relative.parts) > 1 else folder.name
+                clips.append(
+                    {"name": str(relative), "category": category, "group": group}
+                    | {"start": start, "samples": samples}
+                )
+            start += samples
+    index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
+    replace_file(index_path, json.dumps(index).encode())
 
 
-def _mono(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
+def _mono(path: Path, sample_rate: int) -> tuple[npt.NDArray[np.float32], int]:
+    """The mean of the channels at `sample_rate`, and the rate it came at."""
     with Reader(path) as reader:
         blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
         rate = reader.info.sample_rate
     mono = np.concatenate([np.zeros(0, np.float32), *blocks])
-    return np.clip(resample(mono, rate, sample_rate), -1.0, 1.0)
+    return np.clip(resample(mono, rate, sample_rate), -1.0, 1.0), rate
 
 
 def _group_table(folder: Path) -> dict[str, str]:
     """File name -> group from the table beside or inside the folder, if there is one."""
-    for table in (folder.with_suffix(".tsv"), folder / f"{folder.name}.tsv"):
-        if table.is_file():
+    name = f"{folder.name}.tsv"
+    for table in (folder.with_name(name), folder / name):
+        if not table.is_file():
+            continue
+        try:
             with table.open(newline="", encoding="utf-8") as lines:
                 rows = list(csv.DictReader(lines, delimiter="\t"))
-            column = next((c for c in _GROUP_COLUMNS if rows and c in rows[0]), None)
-            if column and "file" in rows[0]:
-                return {Path(row["file"]).name: row[column] for row in rows}
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise AudioError(f"The table of groups {table} cannot be read: {error}.") from error
+        column = next((c for c in _GROUP_COLUMNS if rows and c in rows[0]), None)
+        if column and "file" in rows[0]:
+            named = [row for row in rows if row["file"] and row[column]]
+            return {Path(row["file"]).name: row[column] for row in named}
     return {}

@@ -58,17 +58,14 @@ class Draw:
         return crop
 
 
-def parted(noise: Corpus) -> tuple[Corpus | None, Corpus]:
+def parted(noise: Corpus | None) -> tuple[Corpus | None, Corpus]:
     """Recorded noise (None when there is none) and generated noise, by the name of the folder."""
-    parts = [
-        replace(
-            noise, clips=tuple(c for c in noise.clips if (c.category == GENERATED) == generated)
-        )
-        for generated in (False, True)
-    ]
-    if not parts[1].clips:
+    clips = noise.clips if noise is not None else ()
+    recorded = tuple(clip for clip in clips if clip.category != GENERATED)
+    generated = tuple(clip for clip in clips if clip.category == GENERATED)
+    if noise is None or not generated:
         raise AudioError(
             f"mix.generated_noise is above 0, but no noise folder is named {GENERATED!r}: make one "
             f"with `audiodae generate -o {GENERATED}` and give it as one more --noise."
         )
-    return parts[0] if parts[0].clips else None, parts[1]
+    return replace(noise, clips=recorded) if recorded else None, replace(noise, clips=generated)

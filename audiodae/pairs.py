@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from audiodae.audio import AUDIO_SUFFIXES, Reader
 from audiodae.errors import AudiodaeError, AudioError
+from audiodae.sources import files_below
 
 Samples = npt.NDArray[np.float32]
 
@@ -107,12 +108,8 @@ def _audio_below(folder: Path | str) -> dict[str, Path]:
             f"{root} is not a folder: give folders of recordings whose names are the same."
         )
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        if (
-            path.suffix.lower() in AUDIO_SUFFIXES
-            and not path.name.startswith(".")
-            and path.is_file()
-        ):
+    for path in sorted(files_below(root)):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
             name = path.relative_to(root).with_suffix("").as_posix()
             if name in found:
                 raise AudiodaeError(

@@ -170,7 +170,8 @@ def _png(before: Spectrogram, after: Spectrogram, title: str | None) -> bytes:
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=40)
     bar.set_label("level (dB, 0 is full scale)")
     if title:
-        figure.suptitle(title.replace("$", r"\$"), fontsize=12)
+        text = os.fsencode(title).decode("utf-8", "replace")  # names on disk may be no text
+        figure.suptitle(text.replace("$", r"\$"), fontsize=12)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

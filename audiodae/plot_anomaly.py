@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 from audiodae.anomaly import Scores
@@ -22,7 +23,8 @@ def plot_scores(source: Path, scores: Scores, target: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     draw_spectrogram(above, picture, float(picture.level_db.max()))
     verdict = "odd" if scores.odd else "normal"
-    title = f"{source.name}: {verdict}, score {scores.clip:.2f}".replace("$", r"\$")
+    name = os.fsencode(source.name).decode("utf-8", "replace")  # names on disk may be no text
+    title = f"{name}: {verdict}, score {scores.clip:.2f}".replace("$", r"\$")
     above.set_title(title, loc="left", fontsize=11)
     ends = [*scores.seconds.tolist(), float(scores.seconds[-1]) + scores.patch_seconds]
     below.stairs(scores.patches, ends, color="black")

@@ -87,9 +87,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "soap"):
             raise ValueError(f"optimizer is {self.optimizer!r}: choose 'adamw' or 'soap'.")
-        check_range(self, 0.0, 1.0, "ema_decay", "held_out")
+        check_range(self, 0.0, 1.0, "ema_decay")
+        check_range(self, 0.0, 0.9, "held_out")
+        check_range(self, 1e-6, math.inf, "clip_norm")
         check_range(self, 1, math.inf, "validation_batches")
-        check_range(self, 0.0, math.inf, "weight_decay", "clip_norm", "checkpoint_minutes")
+        check_range(self, 0.0, math.inf, "weight_decay", "checkpoint_minutes")
         check_range(self, 0, math.inf, "seed", "pca_patches")
         if not self.stages:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")

@@ -27,9 +27,11 @@ class Stop:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """In here nothing can be left half done: a signal raises KeyboardInterrupt at once."""
+        """For what may take for ever: a signal, also an earlier one, raises KeyboardInterrupt at once."""
         self._waiting = True
         try:
+            if self._came:
+                raise KeyboardInterrupt
             yield
         finally:
             self._waiting = False

@@ -62,7 +62,7 @@ class Finder:
     def _tree(self, folder: Path) -> list[Found]:
         found: list[Found] = []
         ours = 0
-        for path, problem in self._walk(folder):
+        for path, problem in walk(folder, self._closed):
             relative = path.relative_to(folder)
             if problem:
                 found.append(Found(path, relative, folder, "refuse", f"{path} {problem}"))
@@ -97,32 +97,6 @@ class Finder:
     def _changed(self, path: Path) -> bool:
         return isinstance(self._outputs, Outputs) and self._outputs.changed(path)
 
-    def _walk(self, folder: Path) -> Iterator[tuple[Path, str]]:
-        """Files below `folder` with "", and folders that cannot be listed with the reason.
-
-        Each real folder is entered once, so loops of links end, and those reached directly come
-        first, so that they keep their own name. Hidden entries are left out: temporary files,
-        macOS's "._talk.wav".
-        """
-        entered: set[str] = set()
-        waiting, linked = deque([folder]), deque[Path]()
-        while waiting or linked:
-            here = (waiting or linked).popleft()
-            real = os.path.realpath(here)
-            if real in entered or (real in self._closed and here != folder):
-                continue
-            entered.add(real)
-            try:
-                names = sorted(os.listdir(here))
-            except OSError as error:
-                yield here, f"cannot be listed: {reason(error)}."
-                continue
-            for path in (here / name for name in names if not name.startswith(".")):
-                if os.path.isdir(path):
-                    (linked if path.is_symlink() else waiting).append(path)
-                elif os.path.isfile(path) or path.is_symlink():
-                    yield path, ""
-
     def _matches(self, pattern: str) -> tuple[str, list[Path]]:
         """The folder before the first wildcard, and what the pattern matches below it, sorted."""
         parts = Path(pattern).parts
@@ -131,9 +105,41 @@ class Finder:
         if "**" not in parts:
             return base, [Path(match) for match in sorted(glob.glob(pattern))]
         # The standard library follows loops of links under "**"; our own walk does not.
-        below = [path for path, problem in self._walk(Path(base)) if not problem]
+        below = [path for path, problem in walk(Path(base), self._closed) if not problem]
         fitting = [path for path in below if _fits(path.relative_to(base).parts, parts[fixed:])]
         return base, sorted(fitting)
+
+
+def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str]]:
+    """Files below `folder` with "", and folders that cannot be listed with the reason.
+
+    Each real folder is entered once, so loops of links end, and those reached directly come first, so
+    that they keep their own name. Hidden entries are left out: temporary files, macOS's "._talk.wav".
+    So are the folders whose real paths are in `closed`.
+    """
+    entered: set[str] = set()
+    waiting, linked = deque([folder]), deque[Path]()
+    while waiting or linked:
+        here = (waiting or linked).popleft()
+        real = os.path.realpath(here)
+        if real in entered or (real in closed and here != folder):
+            continue
+        entered.add(real)
+        try:
+            names = sorted(os.listdir(here))
+        except OSError as error:
+            yield here, f"cannot be listed: {reason(error)}."
+            continue
+        for path in (here / name for name in names if not name.startswith(".")):
+            if os.path.isdir(path):
+                (linked if path.is_symlink() else waiting).append(path)
+            elif os.path.isfile(path) or path.is_symlink():
+                yield path, ""
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The regular files that `walk` finds."""
+    return [path for path, problem in walk(folder) if not problem and path.is_file()]
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

@@ -35,6 +35,10 @@ from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
 _LINE_SECONDS = 10.0
+_DAMAGED = (
+    *(RuntimeError, EOFError, UnpicklingError),  # of torch.load
+    *(AttributeError, KeyError, TypeError, ValueError),
+)
 _PATIENCE = 20  # steps in a row without a finite loss before giving up
 
 
@@ -236,7 +240,7 @@ class Trainer:
             before = state.get("optimizer_name", self.recipe.optimizer)
             net, ema, optimizer = state["net"], state["ema"], state["optimizer"]
             self.step, self.audio_seconds = int(state["step"]), float(state["audio_seconds"])
-        except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        except _DAMAGED as error:
             raise AudiodaeError(
                 f"{path} is damaged: use a new run folder with --init {self.run} for its last weights."
             ) from error

@@ -53,6 +53,8 @@ def train_folders(
         start_from = net = load_denoiser(init, chosen)
         if recipe.model == DenoiserConfig():  # the recipe asks for no shape of its own
             recipe = replace(recipe, model=net.config)
+    if init and (run / "state.pt").exists():
+        print(f"{run} goes on from where it stopped; --init is for beginning.", file=sys.stderr)
     _join_processes(chosen)
     try:
         training, validation = make_mixers(
@@ -85,8 +87,13 @@ def check_folders(
             f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {groups:5d} groups  "
             f"{len(corpus.failures)} unreadable"
         )
+        if corpus.rates_hz:
+            rates = ", ".join(f"{count} at {rate} Hz" for rate, count in corpus.rates_hz)
+            print(f"        {rates}")
         for failure in corpus.failures:
             print(f"        left out: {failure}")
+    if noise_corpus := corpora["noise"]:
+        _check_categories(recipe, noise_corpus)
     net = lesson_of(recipe, torch.device("cpu")).build()
     parameters = sum(p.numel() for p in net.parameters())
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
@@ -171,11 +178,16 @@ def make_mixers(
     corpora = _corpora(speech, noise, rir, recipe, cache)
     # Generated noise is of the training alone: it is one group, and no measure of what is held out.
     recorded, generated = corpora["noise"], None
-    if recorded is not None and recipe.mix.generated_noise > 0.0:
+    if recorded is not None:
+        _check_categories(recipe, recorded)
+    if recipe.mix.generated_noise > 0.0:
         recorded, generated = parted(recorded)
+        if recorded is None and recipe.mix.noise_only == 1.0:
+            raise AudiodaeError(
+                "This recipe is about noise, and all there is was generated: give a folder of recorded "
+                "noise too, to measure with."
+            )
     for name, corpus in (corpora | {"noise": recorded}).items():
-        if name == "noise" and corpus is not None:
-            _check_categories(recipe, corpus, generated)
         if corpus is not None and corpus.failures and os.environ.get("RANK", "0") == "0":
             left_out = f"{len(corpus.failures)} of the {name} files cannot be read and are left out"
             print(f"{left_out}: `audiodae train --check` names them.", file=sys.stderr)
@@ -193,9 +205,8 @@ def make_mixers(
     return mixers[0], mixers[1]
 
 
-def _check_categories(recipe: Recipe, noise: Corpus, generated: Corpus | None) -> None:
-    every = noise.clips + (generated.clips if generated is not None else ())
-    there = {clip.category for clip in every}
+def _check_categories(recipe: Recipe, noise: Corpus) -> None:
+    there = {clip.category for clip in noise.clips}
     unknown = sorted(set(recipe.mix.category_weights) - there)
     if unknown:
         raise AudiodaeError(

@@ -69,6 +69,8 @@ def spread(
                         break
                     running[future] = waiting.popleft()
             finished, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            if stopped():  # before what a signal to all of us has ended is taken for lost
+                raise KeyboardInterrupt
             if progress and heard.value > told:
                 progress(heard.value - told)
                 told = heard.value
@@ -84,7 +86,7 @@ def spread(
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
         for future, job in running.items():
-            if not future.cancelled() and future.exception() is None:
+            if future.done() and not future.cancelled() and future.exception() is None:
                 end(job, future.result())
 
 
@@ -116,10 +118,16 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _start(denoiser: Any, options: Options, heard: Any, stop: Any) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt)
     if "torch" in sys.modules:  # it came with the denoiser
         sys.modules["torch"].set_num_threads(1)
     _shared = denoiser, options, heard, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _interrupt(*_: Any) -> None:
+    """SIGTERM, which may go to all processes at once, leaves nothing unfinished behind."""
+    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:

@@ -385,6 +385,7 @@ def test_a_full_disk_behind_a_pipe_is_told(model_path: Path) -> None:
         (signal.SIGINT, 1, 130),
         (signal.SIGINT, 2, 130),
         (signal.SIGTERM, 1, 143),
+        (signal.SIGTERM, 2, 143),
     ],
 )
 def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
@@ -407,8 +408,8 @@ def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
     while not under_way():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    if kill == signal.SIGINT:
-        os.killpg(process.pid, kill)  # as a terminal does: all processes of the group
+    if kill == signal.SIGINT or (kill == signal.SIGTERM and jobs > 1):
+        os.killpg(process.pid, kill)  # as a terminal or `timeout` does: all processes of the group
     else:
         process.send_signal(kill)
     errors = process.stderr.read()  # to its end: all of them, workers too, are gone

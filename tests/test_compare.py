@@ -45,15 +45,19 @@ def test_a_comparison_measures_cost_and_quality_and_names_who_is_missing(tmp_pat
     rng = np.random.default_rng(1)
     time_s = np.arange(24000) / 16000
     clean = 0.2 * np.sin(900 * time_s) * (np.sin(9 * time_s) > 0)
+    pairs = tmp_path / "out" / "pairs"  # also where the results go they are the user's
     for kind, noise in (("noisy", 0.05), ("clean", 0.0)):
-        (tmp_path / kind).mkdir()
+        (pairs / kind).mkdir(parents=True)
         sound = clean + noise * rng.standard_normal(24000)
-        soundfile.write(tmp_path / kind / "a_+5dB.wav", sound, 16000)
-    words = [tmp_path / "noisy", tmp_path / "clean", "--out", tmp_path / "out"]
+        soundfile.write(pairs / kind / "a_+5dB.WAV", np.stack((sound, sound), axis=1), 16000)
+    words = [pairs / "noisy", pairs / "clean", "--out", tmp_path / "out"]
     words += ["--only", "speech-16k", "--dnsmos-every", "0"]
     program = [sys.executable, str(SCRIPTS / "compare"), *map(str, words)]
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert (pairs / "noisy" / "a_+5dB.WAV").exists()
+    mistyped = subprocess.run([*program, "--only", "speech16k"], capture_output=True, text=True)
+    assert mistyped.returncode == 2 and "speech16k" in mistyped.stderr
     missing = [name for name, rival in rivals().RIVALS.items() if not rivals().installed(rival)]
     for name in missing:
         assert f"{name}: left out, needs pip install" in done.stderr

@@ -95,6 +95,32 @@ def test_a_decoding_that_is_cut_off_leaves_nothing_behind(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_the_folder_one_is_in_links_and_hidden_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = write_folder(tmp_path, "speech", 2, 1.0)
+    (speech / "._a.wav").write_bytes(b"what macOS leaves")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "some").symlink_to(speech)
+    monkeypatch.chdir(speech)
+    for folder, category in ((Path("."), "speech"), (tmp_path / "linked", "some")):
+        corpus = read_corpus([folder], RATE, tmp_path / "cache")
+        assert len(corpus.clips) == 2 and not corpus.failures
+        assert corpus.rates_hz == ((RATE, 2),)
+        assert folder == Path(".") or {clip.category for clip in corpus.clips} == {category}
+
+
+@pytest.mark.parametrize("table", [b"file\ttalker\n\xff\xfe", b"file\ttalker\nx\n\ta\n"])
+def test_a_table_of_groups_with_holes_is_used_or_named(tmp_path: Path, table: bytes) -> None:
+    folder = write_folder(tmp_path, "speech", 2, 1.0)
+    (tmp_path / "speech.tsv").write_bytes(table)
+    if b"\xff" in table:
+        with pytest.raises(AudioError, match=r"speech.tsv cannot be read"):
+            read_corpus([folder], RATE, tmp_path / "cache")
+    else:
+        assert len(read_corpus([folder], RATE, tmp_path / "cache").clips) == 2
+
+
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 

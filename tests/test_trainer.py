@@ -225,6 +225,11 @@ def test_generated_noise_is_trained_with_and_not_held_out(root: Path, tmp_path: 
     recipe = read_recipe(root / "adamw.toml")
     recipe = replace(recipe, mix=replace(recipe.mix, generated_noise=0.5))
     noise = [root / "noise", generated]
+    for without in ([], [root / "noise"]):
+        with pytest.raises(AudiodaeError, match="no noise folder is named 'generated'"):
+            make_mixers(
+                [root / "speech"], without, [], recipe, tmp_path / "cache", torch.device("cpu")
+            )
     for seed_of_the_name in (0, 6, 14):
         for path in list(generated.iterdir()):
             path.rename(generated / f"noise-{seed_of_the_name}-{path.stem[-4:]}.wav")
