@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from audiodae.errors import AudiodaeError
-from audiodae.progress import bar, failed, printable, say
+from audiodae.errors import AudiodaeError, printable
+from audiodae.progress import bar, failed, say
 
 DEFAULT = "vanilla-16k"
 _DETECTOR = "anomaly-detector"

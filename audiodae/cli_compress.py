@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from audiodae.progress import bar, failed, printable, say
+from audiodae.errors import printable
+from audiodae.progress import bar, failed, say
 
 DEFAULT = "vanilla-16k"
 _TARGET = click.option(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from audiodae.progress import bar, failed, printable, say
+from audiodae.errors import printable
+from audiodae.progress import bar, failed, say
 
 if TYPE_CHECKING:
     from audiodae.embed import Embedding

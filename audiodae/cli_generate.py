@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from audiodae.progress import bar, failed, printable
+from audiodae.errors import printable
+from audiodae.progress import bar, failed
 
 DEFAULT = "variational-16k"
 _FOLDER = click.option(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from audiodae.atomic import write_whole
 from audiodae.autoencoder import Autoencoder
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, printable
 from audiodae.latents import Progress, latents_of
 
 Per = Literal["clip", "frame"]
@@ -91,8 +91,7 @@ def write(path: Path, embeddings: list[Embedding], facts: dict[str, Any]) -> Non
         pyarrow, parquet = _parquet()
         flat = pyarrow.array(vectors.reshape(-1))
         columns = {
-            # Names on disk may be no valid text, and Parquet wants some.
-            "name": pyarrow.array([os.fsencode(n).decode("utf-8", "replace") for n in names]),
+            "name": pyarrow.array([printable(name) for name in names.tolist()]),
             "seconds": pyarrow.array(seconds),
             "vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         }

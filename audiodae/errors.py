@@ -15,3 +15,8 @@ class CheckpointError(AudiodaeError):
 
 class RecipeError(AudiodaeError):
     """A training recipe has an unknown key or an impossible value."""
+
+
+def printable(text: str) -> str:
+    """Names on disk may be no valid text; terminals, pictures and tables want some."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from audiodae import metrics
 from audiodae.api import load
-from audiodae.atomic import AtomicFile, reason
+from audiodae.atomic import AtomicFile
 from audiodae.checkpoint import FULL_BAND_RATE, describe, load_autoencoder
 from audiodae.errors import AudiodaeError
 from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
@@ -165,7 +165,8 @@ def run(
             jobs=jobs,
         )
         if report is not None:
-            _write(report, evaluation.to_json() + "\n")
+            report.write((evaluation.to_json() + "\n").encode())
+            report.commit()
     finally:
         if report is not None:
             report.discard()
@@ -189,15 +190,6 @@ def enhancer(name_or_path: str, device: str = "cpu") -> Enhancer:
         return resample(sound, net.sample_rate, sample_rate)[..., : noisy.shape[-1]]
 
     return masked
-
-
-def _write(report: AtomicFile, text: str) -> None:
-    try:
-        with open(report.fd, "w", encoding="utf-8", closefd=False) as file:
-            file.write(text)
-    except OSError as error:
-        raise AudiodaeError(f"{report.target} cannot be written: {reason(error)}.") from error
-    report.commit()
 
 
 def _dnsmos_plan(every: int | None) -> tuple[int, list[str]]:

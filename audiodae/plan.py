@@ -222,9 +222,8 @@ def _settled(
         earlier = {output: manifest_of(root).get(output) for root, output in job.recorded(options)}
         mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""
         now = {output: _made(job.source, mark, output) for output in earlier}
-        complete = all(
-            os.path.isfile(output) for output in job.outputs
-        )  # also a VAD newly asked for
+        # Also what is in no manifest, such as a VAD newly asked for.
+        complete = len(standing) == len(job.outputs)
         if complete and all(now.values()) and earlier == now:
             return replace(
                 job,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from audiodae.atomic import write_whole
 from audiodae.audio import Reader
-from audiodae.errors import AudiodaeError, AudioError
+from audiodae.errors import AudiodaeError, AudioError, printable
 
 Samples = npt.NDArray[np.floating]
 
@@ -170,8 +170,7 @@ def _png(before: Spectrogram, after: Spectrogram, title: str | None) -> bytes:
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=40)
     bar.set_label("level (dB, 0 is full scale)")
     if title:
-        text = os.fsencode(title).decode("utf-8", "replace")  # names on disk may be no text
-        figure.suptitle(text.replace("$", r"\$"), fontsize=12)
+        figure.suptitle(printable(title).replace("$", r"\$"), fontsize=12)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

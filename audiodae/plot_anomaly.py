@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 from audiodae.anomaly import Scores
 from audiodae.atomic import write_whole
 from audiodae.audio import Reader
+from audiodae.errors import printable
 from audiodae.plot import draw_spectrogram, matplotlib_part, spectrogram
 
 _READ_FRAMES = 1 << 16
@@ -23,8 +23,7 @@ def plot_scores(source: Path, scores: Scores, target: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     draw_spectrogram(above, picture, float(picture.level_db.max()))
     verdict = "odd" if scores.odd else "normal"
-    name = os.fsencode(source.name).decode("utf-8", "replace")  # names on disk may be no text
-    title = f"{name}: {verdict}, score {scores.clip:.2f}".replace("$", r"\$")
+    title = f"{printable(source.name)}: {verdict}, score {scores.clip:.2f}".replace("$", r"\$")
     above.set_title(title, loc="left", fontsize=11)
     ends = [*scores.seconds.tolist(), float(scores.seconds[-1]) + scores.patch_seconds]
     below.stairs(scores.patches, ends, color="black")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, printable
 
 if TYPE_CHECKING:
     from audiodae.plan import Job
@@ -80,11 +80,6 @@ def say(line: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(printable(line), file=sys.stderr)  # above the bar, if there is one
-
-
-def printable(text: str) -> str:
-    """Names on disk may be no valid text; a terminal wants some."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def failed(outcomes: Sequence[Outcome[Any]]) -> bool:

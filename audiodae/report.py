@@ -86,14 +86,10 @@ def write_report(
         "totals": totals(reports) | {"elapsed_seconds": round(elapsed_seconds, 3)},
         "files": [_row(report) for report in reports],
     }
-    file = AtomicFile(path)
-    try:
+    with AtomicFile(path) as file:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         # Names on disk may be no valid text; JSON has words for their odd bytes.
         file.write(text.encode("utf-8", "backslashreplace"))
-        file.commit()
-    finally:
-        file.discard()
 
 
 def totals(reports: Sequence[FileReport]) -> dict[str, Any]:
