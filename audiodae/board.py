@@ -45,7 +45,7 @@ class Board:
             if isinstance(value, float | int) and name != "step":
                 writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
         if isinstance(net, DenoiserNet):
-            mixture = validation.batch(0, _ROWS, _SECONDS)
+            mixture = validation.batch(0, _ROWS, _SECONDS).to(net.device)
             sides = {"denoised": net(mixture.noisy)}
             if not self._begun:  # these stay the same
                 sides |= {"noisy": mixture.noisy, "clean": mixture.clean}

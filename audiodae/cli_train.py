@@ -49,6 +49,11 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Folder for checkpoints; a training there is gone on with.",
 )
 @click.option("--init", help="Model (name or path) whose weights to start from.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that mix ahead (default: on a GPU all cores but one, else 0).",
+)
 @click.option("--steps", type=click.IntRange(1), help="Stop after so many steps; resume later.")
 @click.option(
     "--check", is_flag=True, help="Count what is there, write ten mixtures, train nothing."
@@ -63,6 +68,7 @@ def train(
     cache: Path | None,
     init: str | None,
     device: str,
+    workers: int | None,
     steps: int | None,
     check: bool,
 ) -> None:
@@ -81,4 +87,4 @@ def train(
     if check:
         check_folders(speech, noise, rir, recipe, run, cache)
     else:
-        train_folders(speech, noise, rir, recipe, run, cache, device, init, steps)
+        train_folders(speech, noise, rir, recipe, run, cache, device, init, steps, workers)

@@ -9,12 +9,15 @@ file name less its trailing number is the group.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +34,7 @@ from audiodae.sources import files_below
 INT16_SCALE = 32767.0
 _GROUP_COLUMNS = ("group", "talker", "room")
 _READ_SAMPLES = 1 << 20
+_POOL_FROM_FILES = 32
 
 
 @dataclass(frozen=True)
@@ -126,19 +130,20 @@ def _decode(
     start = 0
     # The processes of one training may all be decoding; what a killed one left is taken over.
     with AtomicFile(array_path, salt=os.environ.get("RANK", "")) as array:
-        for folder, path in files:
+        decoded = _monos([path for _, path in files], sample_rate)
+        for (folder, path), answer in zip(files, decoded, strict=True):
             relative = path.relative_to(folder)
             group = tables[folder].get(relative.name)
             group = group or re.sub(r"[-_ .]*\d+$", "", relative.stem) or relative.stem
             samples = 0
-            try:
-                mono, rate = _mono(path, sample_rate)
+            if isinstance(answer, AudioError):
+                failures.append(str(answer))
+            else:
+                mono, rate = answer
                 samples = len(mono)
                 rates_hz[rate] += 1
-            except AudioError as error:
-                failures.append(str(error))
             if samples:
-                array.write((mono * INT16_SCALE).round().astype("<i2").tobytes())
+                array.write(mono.tobytes())
                 category = relative.parts[0] if len(relative.parts) > 1 else folder.name
                 clips.append(
                     {"name": str(relative), "category": category, "group": group}
@@ -149,13 +154,33 @@ def _decode(
     replace_file(index_path, json.dumps(index).encode())
 
 
-def _mono(path: Path, sample_rate: int) -> tuple[npt.NDArray[np.float32], int]:
-    """The mean of the channels at `sample_rate`, and the rate it came at."""
-    with Reader(path) as reader:
-        blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
-        rate = reader.info.sample_rate
+_Mono = tuple[npt.NDArray[np.int16], int]
+
+
+def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
+    """`_mono` of each path in order, by all cores where there is much to do."""
+    decode = functools.partial(_mono, sample_rate=sample_rate)
+    if len(paths) < _POOL_FROM_FILES or "fork" not in multiprocessing.get_all_start_methods():
+        yield from map(decode, paths)
+        return
+    pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork"))
+    try:
+        yield from pool.map(decode, paths)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:
+    """The mean of the channels at `sample_rate`, `(samples,)` int16, and the rate it came at."""
+    try:
+        with Reader(path) as reader:
+            blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
+            rate = reader.info.sample_rate
+    except AudioError as error:
+        return error
     mono = np.concatenate([np.zeros(0, np.float32), *blocks])
-    return np.clip(resample(mono, rate, sample_rate), -1.0, 1.0), rate
+    mono = np.clip(resample(mono, rate, sample_rate), -1.0, 1.0)
+    return (mono * INT16_SCALE).round().astype("<i2"), rate
 
 
 def _group_table(folder: Path) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Denoising:
         stage, _ = self.recipe.stage_at(step)
         if stage != self._stage:
             self._loss, self._stage = self._loss_with(self.recipe.stages[stage]), stage
-        with _half_precision(self.device):
+        with _half_precision(self.recipe.bfloat16, self.device):
             estimate = net(mixture.noisy)
         return self._loss(estimate.float(), mixture.clean, mixture.noisy)[0]
 
@@ -100,7 +100,7 @@ class Autoencoding:
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         assert recipe.autoencoder is not None
         self.config, self.elbo, self.device = recipe.autoencoder, recipe.elbo, device
-        self.pca_patches = recipe.pca_patches
+        self.pca_patches, self.bfloat16 = recipe.pca_patches, recipe.bfloat16
 
     def build(self) -> Autoencoder:
         return Autoencoder(self.config)
@@ -117,7 +117,7 @@ class Autoencoding:
 
     def loss(self, net: nn.Module, mixture: Mixture, step: int, generator: Generator) -> Tensor:
         given, wanted = self._patches(net, mixture)
-        with _half_precision(self.device):
+        with _half_precision(self.bfloat16, self.device):
             rebuilt, code = net(given, generator)
         whole = Code(code.mean.float(), None if code.logvar is None else code.logvar.float())
         return elbo_loss(rebuilt.float(), wanted, whole, self.elbo, step)[0]
@@ -169,7 +169,7 @@ def _joined(codes: list[Code]) -> Code:
     return Code(torch.cat([code.mean for code in codes]), torch.cat(logvars) if logvars else None)
 
 
-def _half_precision(device: torch.device) -> AbstractContextManager[object]:
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+def _half_precision(wanted: bool, device: torch.device) -> AbstractContextManager[object]:
+    if wanted and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from audiodae.dnsmos_loss import DnsmosLoss
-from audiodae.errors import AudiodaeError
 from audiodae.levels import rms
+from audiodae.pesq_loss import pesq_loss
 from audiodae.stft import Stft
+from audiodae.stoi_loss import stoi_loss
 from audiodae.whisper_loss import WhisperLoss
 
 _FLOOR_POWER = 1e-7
@@ -21,7 +21,6 @@ _FLOOR_LOG_POWER = 1e-10  # of logarithms: 100 dB below a full bin
 _HIGHEST_SNR_DB = 35.0  # better than this is not worth more
 _CLEAN_SNR_DB = 25.0  # from here on it is clean: DNSMOS would have it changed to its liking
 _PAUSE_DB = 40.0  # frames so far below the loudest one of the clean speech are pauses
-_STOI_RATE_HZ = 10_000
 _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as much as loud ones
 
 
@@ -75,9 +74,9 @@ class DenoisingLoss:
         self.config = config
         self.stft = stft
         self.pesq = pesq
-        self._pesq_loss = _pesq_loss(stft.sample_rate, device) if pesq else None
+        self._pesq_loss = pesq_loss(stft.sample_rate, device) if pesq else None
         self.stoi = stoi
-        self._stoi_loss = _stoi_loss(stft.sample_rate, device) if stoi else None
+        self._stoi_loss = stoi_loss(stft.sample_rate, device) if stoi else None
         self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
         half = DnsmosLoss.half_pays(device)
         self._dnsmos_loss = DnsmosLoss(stft.sample_rate, half).to(device) if dnsmos else None
@@ -167,36 +166,3 @@ def si_sdr_db(estimate: Tensor, clean: Tensor) -> Tensor:
     target = (estimate * clean).sum(dim=-1, keepdim=True) / energy * clean
     distortion = (estimate - target).square().sum(dim=-1).clamp_min(1e-8)
     return 10.0 * torch.log10(target.square().sum(dim=-1).clamp_min(1e-8) / distortion)
-
-
-def _pesq_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    try:
-        from torch_pesq import PesqLoss
-    except ImportError as error:
-        raise AudiodaeError(
-            "The recipe asks for a PESQ loss, which needs the package torch-pesq: "
-            'pip install "audiodae[train]", or set pesq to 0 in every stage.'
-        ) from error
-    loss: Callable[[Tensor, Tensor], Tensor] = PesqLoss(0.5, sample_rate=sample_rate).to(device)
-    return loss
-
-
-def _stoi_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """How far from 1 the intelligibility (Taal et al., 2011) of an estimate is; pauses do not count."""
-    try:
-        from torch_stoi import NegSTOILoss
-        from torchaudio.functional import resample
-    except ImportError as error:
-        raise AudiodaeError(
-            "The recipe asks for a STOI loss, which needs the package torch-stoi: "
-            'pip install "audiodae[train]", or set stoi to 0 in every stage.'
-        ) from error
-    # It resamples by a name that newer torchaudio has dropped, so that is done here.
-    negative = NegSTOILoss(_STOI_RATE_HZ, do_resample=False).to(device)
-
-    def loss(clean: Tensor, estimate: Tensor) -> Tensor:
-        both = resample(torch.stack((estimate, clean)), sample_rate, _STOI_RATE_HZ)
-        distance: Tensor = 1.0 + negative(both[0], both[1])
-        return distance
-
-    return loss

@@ -88,6 +88,9 @@ class Mixture:
     noisy: Tensor
     clean: Tensor
 
+    def to(self, device: torch.device) -> Mixture:
+        return Mixture(self.noisy.to(device), self.clean.to(device))
+
 
 class Mixer:
     """Draws batches. `noise` or `rooms` may be None: noise is then synthetic, speech stays dry.
@@ -282,8 +285,8 @@ class Mixer:
                 continue
             speed = float(numbers.uniform(*self.config.speed))
             length = round((samples + 2 * _SPEED_MARGIN) * speed / _FFT_GRAIN) * _FFT_GRAIN
-            crop = draw.crop(numbers, length, active=active)
-            rows.append(corrupt.replayed_faster(torch.from_numpy(crop), samples, _SPEED_MARGIN))
+            piece = torch.from_numpy(draw.crop(numbers, length, active=active)).to(self.device)
+            rows.append(corrupt.replayed_faster(piece, samples, _SPEED_MARGIN))
         return torch.stack(rows).to(self.device)
 
 

@@ -62,6 +62,7 @@ class Recipe:
     A denoiser is `[model]` and `[loss]`. An autoencoder is `[autoencoder]` and `[elbo]`; with `family`
     `[autoencoder]` need only say what is different from that family. `pca_patches` is how many patches the
     straight path beside its body is laid by; with 0 there is none.
+    `bfloat16` lets the net compute in that on a GPU that has it (what it hears and the loss stay float32).
     `description` and `licence` are written into the JSON of the weights for whoever gets them.
     """
 
@@ -79,6 +80,7 @@ class Recipe:
     weight_decay: float = 0.01
     clip_norm: float = 3.0
     ema_decay: float = 0.999
+    bfloat16: bool = True
     seed: int = 1
     held_out: float = 0.03
     checkpoint_minutes: float = 5.0

@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from audiodae.ahead import mixed_ahead
 from audiodae.atomic import claimed
 from audiodae.board import Board
 from audiodae.checkpoint import save_checkpoint
@@ -58,10 +58,11 @@ class Trainer:
         *,
         device: torch.device,
         start_from: Net | None = None,
+        workers: int = 0,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self.recipe, self.training, self.validation = recipe, training, validation
-        self.run, self.device, self.say = run, device, say
+        self.run, self.device, self.workers, self.say = run, device, workers, say
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.lesson = lesson_of(recipe, device)
@@ -143,22 +144,16 @@ class Trainer:
         """Batches of the training, the same ones in every process."""
         stage = self.recipe.stages[0]
         for step in itertools.count():
-            yield self.training.batch(step, stage.batch_size, stage.crop_seconds)
+            yield self.training.batch(step, stage.batch_size, stage.crop_seconds).to(self.device)
 
     def _mixtures(self, last: int) -> Iterator[Mixture]:
-        """The batches of the steps to come; the next one is mixed while a step is computed."""
+        """The batches of the steps to come."""
 
         def mix(step: int) -> Mixture:
             stage = self.recipe.stages[self.recipe.stage_at(step)[0]]
             return self.training.batch(step, stage.batch_size, stage.crop_seconds, self.rank)
 
-        with ThreadPoolExecutor(1, "mixer") as ahead:
-            coming = ahead.submit(mix, self.step)
-            for step in range(self.step + 1, last + 1):
-                ready = coming.result()
-                if step < last:
-                    coming = ahead.submit(mix, step)
-                yield ready
+        return mixed_ahead(mix, range(self.step, last), self.workers, self.device)
 
     def _one_step(self, mixture: Mixture) -> float:
         self.optimizer.zero_grad(set_to_none=True)
@@ -197,7 +192,9 @@ class Trainer:
     def validate(self) -> Figures:
         """What the lesson says of the averaged weights on fixed mixtures of held-out talkers and noises."""
         count = self.recipe.validation_batches
-        mixtures = (self.validation.batch(i, 8, _VALIDATION_SECONDS) for i in range(count))
+        mixtures = (
+            self.validation.batch(i, 8, _VALIDATION_SECONDS).to(self.device) for i in range(count)
+        )
         return self.lesson.figures(self.ema, mixtures)
 
     def save(self, training_loss: float) -> None:

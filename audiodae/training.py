@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from audiodae.ahead import check_workers, default_workers
 from audiodae.audio import Writer
 from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import Corpus, read_corpus
@@ -38,14 +39,18 @@ def train_folders(
     device: str = "auto",
     init: str | None = None,
     stop_after_steps: int | None = None,
+    workers: int | None = None,
 ) -> None:
     """Train by a recipe on folders of audio, going on with what `run` holds.
 
     With `init` the weights come from that checkpoint, and the model's shape too where the recipe asks for
-    none; for another shape (wider, deeper, more bands) what fits is taken over. Raises `AudiodaeError`.
+    none; for another shape (wider, deeper, more bands) what fits is taken over. `workers` processes mix,
+    by default where there is a GPU; with 0 it is this one, on the device. Raises `AudiodaeError`.
     """
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
+    workers = default_workers(chosen) if workers is None else workers
+    check_workers(workers)
     start_from: Net | None = None
     if init and recipe.autoencoder is not None:
         start_from = load_autoencoder(init, chosen)
@@ -57,10 +62,13 @@ def train_folders(
         print(f"{run} goes on from where it stopped; --init is for beginning.", file=sys.stderr)
     _join_processes(chosen)
     try:
+        mixes_on = torch.device("cpu") if workers else chosen
         training, validation = make_mixers(
-            speech, noise, rir, recipe, cache or run / "cache", chosen
+            speech, noise, rir, recipe, cache or run / "cache", mixes_on
         )
-        trainer = Trainer(recipe, training, validation, run, device=chosen, start_from=start_from)
+        trainer = Trainer(
+            recipe, training, validation, run, device=chosen, start_from=start_from, workers=workers
+        )
         trainer.train(stop_after_steps)
     finally:
         if dist.is_initialized():

@@ -23,7 +23,7 @@ ROWS = [
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
     | {"blockwise", "workers", "clean", "pipe_clean"}
-    | {"elbo"}
+    | {"elbo", "ahead", "pesq_loss", "stoi_loss"}
     | {
         "codecs",
         "draw",

@@ -1,5 +1,6 @@
 """The loss: least for clean speech at its own level, and dearer for lost speech than for left noise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from audiodae import metrics
 from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.losses import DenoisingLoss, LossConfig, snr_db
+from audiodae.pesq_loss import pesq_loss
 from audiodae.stft import Stft
+from audiodae.stoi_loss import stoi_loss
 
 VOICE = Path(__file__).parent / "data" / "clean-speech.flac"
 
@@ -169,3 +172,47 @@ def test_a_stoi_loss_has_gradients_for_silence_and_for_perfect_estimates() -> No
         estimate.requires_grad_()
         cost = loss(estimate, clean, clean)[1]["stoi"]
         assert bool(torch.autograd.grad(cost, estimate)[0].isfinite().all())
+
+
+def _pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """Speech and a noisy estimate of it, `(2, 32000)`; the second row is half silence."""
+    x = torch.from_numpy(soundfile.read(VOICE, dtype="float32")[0][:64000]).reshape(2, 32000)
+    clean = x.clone()
+    clean[1, 16000:] = 0.0
+    rng = torch.Generator().manual_seed(3)
+    return clean, clean + 0.01 * torch.randn(clean.shape, generator=rng)
+
+
+def _with_gradient(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], rows: slice = slice(None)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    clean, estimate = (x[rows] for x in _pair())
+    estimate.requires_grad_()
+    value = loss(clean, estimate)
+    value.mean().backward()
+    return value.detach(), estimate.grad
+
+
+def test_pesq_by_fft_is_the_packages_pesq() -> None:
+    package = pytest.importorskip("torch_pesq", reason="an extra: pip install 'audiodae[train]'")
+    ours = pesq_loss(16000, torch.device("cpu"))
+    # Of silence the package's gradient is not a number.
+    got, wanted = (_with_gradient(x, slice(1)) for x in (ours, package.PesqLoss(0.5, 16000)))
+    assert got[0] == pytest.approx(wanted[0], rel=1e-3)
+    assert float((got[1] - wanted[1]).norm()) < 0.01 * float(wanted[1].norm())
+    assert bool(_with_gradient(ours)[1].isfinite().all())
+
+
+def test_stoi_by_the_batch_is_the_packages_stoi() -> None:
+    package = pytest.importorskip("torch_stoi", reason="an extra: pip install 'audiodae[train]'")
+    from torchaudio.functional import resample
+
+    negative = package.NegSTOILoss(10000, do_resample=False)
+
+    def theirs(clean: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
+        return 1.0 + negative(resample(estimate, 16000, 10000), resample(clean, 16000, 10000))
+
+    ours = _with_gradient(stoi_loss(16000, torch.device("cpu")))
+    assert 0.0 < float(ours[0][0]) < 0.5
+    for got, wanted in zip(ours, _with_gradient(theirs), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from audiodae import corrupt
+from audiodae import corpus, corrupt
 from audiodae.codecs import CODECS, coded
 from audiodae.corpus import Corpus, read_corpus
 from audiodae.errors import AudioError
@@ -57,6 +57,18 @@ def test_a_corpus_keeps_length_and_level_at_the_new_rate(folders: tuple[Corpus, 
     audio = folders[0].audio[clip.start : clip.start + clip.samples] / 32767
     assert np.sqrt(np.mean(np.square(audio))) == pytest.approx(0.3 / np.sqrt(2), rel=0.01)
     assert {c.category for c in folders[1].clips} == {"part0", "part1"}
+
+
+def test_many_files_are_decoded_by_several_processes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path, "speech", 5, 0.5, rate=24000)
+    (folder / "broken.wav").write_bytes(b"not audio")
+    one = read_corpus([folder], RATE, tmp_path / "one")
+    monkeypatch.setattr(corpus, "_POOL_FROM_FILES", 2)
+    many = read_corpus([folder], RATE, tmp_path / "many")
+    assert many.clips == one.clips and many.failures == one.failures
+    assert len(many.failures) == 1 and np.array_equal(many.audio, one.audio)
 
 
 def test_a_group_is_never_on_both_sides_of_the_split(folders: tuple[Corpus, Corpus]) -> None:

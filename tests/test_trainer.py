@@ -1,6 +1,7 @@
 """Learning, for real and small: the loss falls, a resumed training is the same training."""
 
 import json
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     train(root, f"parts-{optimizer}", optimizer, stop_after_steps=7)
     whole, parts = weights(root, f"whole-{optimizer}"), weights(root, f"parts-{optimizer}")
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="mixing processes are forked"
+)
+def test_whoever_mixes_the_training_is_the_same(root: Path, one_thread: None) -> None:
+    train(root, "mixed-here", stop_after_steps=6)
+    train(root, "mixed-elsewhere", stop_after_steps=4, workers=2)
+    train(root, "mixed-elsewhere", stop_after_steps=2, workers=3)
+    here, elsewhere = weights(root, "mixed-here"), weights(root, "mixed-elsewhere")
+    assert all(torch.equal(here[k], elsewhere[k]) for k in here)
 
 
 def test_the_loss_falls_and_the_averaged_weights_can_be_loaded(root: Path) -> None:
