@@ -19,6 +19,7 @@ from audiodae.mixer import Mixture
 
 Mix = Callable[[int], Mixture]
 _AHEAD = 2  # batches that each process has ready
+_MOST_WORKERS = 16
 
 
 def default_workers(device: torch.device) -> int:
@@ -26,7 +27,8 @@ def default_workers(device: torch.device) -> int:
     if device.type != "cuda" or not _forks():
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(0, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
+    of_this_process = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(max(0, of_this_process - 1), _MOST_WORKERS)
 
 
 def check_workers(workers: int) -> None:
@@ -53,8 +55,16 @@ def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> I
         multiprocessing_context="fork",  # the mixer is not copied
         generator=torch.Generator(),
     )
-    for noisy, clean in loader:
-        yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
+    try:
+        for noisy, clean in loader:
+            yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise AudiodaeError(
+            "A process that mixed was ended from outside, perhaps for want of memory: start again with "
+            "fewer --workers; the last checkpoint is in the run folder."
+        ) from error
 
 
 def _by_a_thread(mix: Mix, steps: range) -> Iterator[Mixture]:

@@ -15,9 +15,10 @@ import json
 import multiprocessing
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ INT16_SCALE = 32767.0
 _GROUP_COLUMNS = ("group", "talker", "room")
 _READ_SAMPLES = 1 << 20
 _POOL_FROM_FILES = 32
+_POOL_AHEAD = 64  # files decoded before it is their turn
+_LONG_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -158,14 +161,30 @@ _Mono = tuple[npt.NDArray[np.int16], int]
 
 
 def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
-    """`_mono` of each path in order, by all cores where there is much to do."""
-    decode = functools.partial(_mono, sample_rate=sample_rate)
+    """`_mono` of each path in order, by all cores where there is much to do.
+
+    Long files are decoded one by one: whole, each of them takes a gigabyte or so meanwhile.
+    """
     if len(paths) < _POOL_FROM_FILES or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(decode, paths)
+        yield from (_mono(path, sample_rate) for path in paths)
         return
     pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork"))
+    coming: deque[Callable[[], _Mono | AudioError]] = deque()
     try:
-        yield from pool.map(decode, paths)
+        for path in paths:
+            if path.stat().st_size > _LONG_BYTES:
+                coming.append(functools.partial(_mono, path, sample_rate))
+            else:
+                coming.append(pool.submit(_mono, path, sample_rate).result)
+            if len(coming) > _POOL_AHEAD:
+                yield coming.popleft()()
+        while coming:
+            yield coming.popleft()()
+    except BrokenProcessPool as error:
+        raise AudioError(
+            "A process that decoded audio was ended from outside, perhaps for want of memory: start "
+            "the training again."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -74,6 +74,9 @@ class Trainer:
         elif not (run / "state.pt").exists():
             self.lesson.prepare(self.net, self._first_mixtures())
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
+        for module in self.ema.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # a copy's lie scattered, and CUDA complains of it
         self.optimizer = _optimizer(recipe, self.net)
         self.step = 0
         self.audio_seconds = 0.0

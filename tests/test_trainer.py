@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
 
+from audiodae.ahead import mixed_ahead
 from audiodae.atomic import claimed
 from audiodae.checkpoint import load_denoiser
 from audiodae.cli import main
@@ -92,9 +94,18 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
-@pytest.mark.skipif(
+needs_fork = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="mixing processes are forked"
 )
+
+
+@needs_fork
+def test_a_mixing_process_that_dies_is_told() -> None:
+    with pytest.raises(AudiodaeError, match="fewer --workers"):
+        list(mixed_ahead(lambda step: os._exit(1), range(4), 1, torch.device("cpu")))
+
+
+@needs_fork
 def test_whoever_mixes_the_training_is_the_same(root: Path, one_thread: None) -> None:
     train(root, "mixed-here", stop_after_steps=6)
     train(root, "mixed-elsewhere", stop_after_steps=4, workers=2)
