@@ -1,39 +1,45 @@
 """Batches mixed ahead of the step that wants them: by one thread, or by processes of their own.
 
-A GPU takes a step faster than one core mixes a batch. A batch depends on its step alone, so whoever mixes
-it, a training hears the same.
+A GPU takes a step faster than one core mixes a batch. A batch depends on its step alone, so it is the same
+whichever process mixes it. (Mixed by the GPU itself it is another: that has its own random numbers.)
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from audiodae.cores import can_fork, cores
 from audiodae.errors import AudiodaeError
 from audiodae.mixer import Mixture
 
 Mix = Callable[[int], Mixture]
+Batch = tuple[Tensor, Tensor] | Exception
 _AHEAD = 2  # batches that each process has ready
-_MOST_WORKERS = 16
+_SHARED = "/dev/shm"  # where they wait
+_SHARED_BYTES = 64_000_000  # for one process
 
 
 def default_workers(device: torch.device) -> int:
     """Processes that mix for a training on this device: none beside a CPU, which they would slow down."""
-    if device.type != "cuda" or not _forks():
+    if device.type != "cuda" or not can_fork():
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    of_this_process = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(max(0, of_this_process - 1), _MOST_WORKERS)
+    try:
+        room = shutil.disk_usage(_SHARED).total // _SHARED_BYTES  # containers are given little
+    except OSError:
+        return 0
+    return min(cores() - 1, room)
 
 
 def check_workers(workers: int) -> None:
     """Raise `AudiodaeError` where processes that share the decoded audio cannot be had."""
-    if workers and not _forks():
+    if workers and not can_fork():
         raise AudiodaeError(
             f"{workers} processes that mix were asked for, but this system cannot start them with the "
             "decoded audio in hand: use --workers 0."
@@ -43,11 +49,12 @@ def check_workers(workers: int) -> None:
 def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> Iterator[Mixture]:
     """`mix(step)` for each step in order, on `device`; with workers, `mix` must work on the CPU."""
     if not workers or not steps:
-        yield from _by_a_thread(mix, steps)
+        yield from (mixture.to(device) for mixture in _by_a_thread(mix, steps))
         return
-    loader: torch.utils.data.DataLoader[tuple[Tensor, Tensor]] = torch.utils.data.DataLoader(
+    loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
         _Batches(mix),
         batch_size=None,
+        collate_fn=_as_it_is,
         sampler=steps,
         num_workers=min(workers, len(steps)),
         prefetch_factor=_AHEAD,
@@ -55,15 +62,24 @@ def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> I
         multiprocessing_context="fork",  # the mixer is not copied
         generator=torch.Generator(),
     )
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        noisy, clean = batch
+        yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
+
+
+@contextlib.contextmanager
+def deaths_told() -> Iterator[None]:
+    """A mixing process that is killed makes torch raise wherever the training is: here it gets words."""
     try:
-        for noisy, clean in loader:
-            yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
+        yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise AudiodaeError(
-            "A process that mixed was ended from outside, perhaps for want of memory: start again with "
-            "fewer --workers; the last checkpoint is in the run folder."
+            "A process that mixed was ended from outside, perhaps for want of memory (in a container also "
+            f"of {_SHARED}): start again with fewer --workers."
         ) from error
 
 
@@ -79,14 +95,17 @@ def _by_a_thread(mix: Mix, steps: range) -> Iterator[Mixture]:
             yield coming.result()
 
 
-class _Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+class _Batches(torch.utils.data.Dataset[Batch]):
     def __init__(self, mix: Mix) -> None:
         self._mix = mix
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        mixture = self._mix(step)
+    def __getitem__(self, step: int) -> Batch:
+        try:
+            mixture = self._mix(step)
+        except Exception as error:
+            return error  # raised there it would come out wrapped in a traceback
         return mixture.noisy, mixture.clean
 
 
-def _forks() -> bool:
-    return "fork" in multiprocessing.get_all_start_methods()
+def _as_it_is(batch: Any) -> Any:
+    return batch

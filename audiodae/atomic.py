@@ -22,6 +22,7 @@ TEMP_PREFIX = ".audiodae-"
 TEMP_SUFFIX = ".part"
 _O_BINARY = getattr(os, "O_BINARY", 0)
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_held: set[int] = set()  # descriptors with a lock
 
 
 class AtomicFile:
@@ -104,6 +105,7 @@ class AtomicFile:
     def _close(self) -> None:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
+            _held.discard(fd)
             os.close(fd)
 
     def _open_and_lock(self) -> int:
@@ -115,6 +117,7 @@ class AtomicFile:
                 # ours.
                 with contextlib.suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                        _held.add(fd)
                         return fd
             except BaseException:
                 os.close(fd)
@@ -149,7 +152,11 @@ def claimed(folder: Path) -> Iterator[None]:
             raise AudiodaeError(
                 f"Another process is at work in {folder}: end it or wait for it, or give another folder."
             ) from error
-        yield
+        _held.add(file.fileno())
+        try:
+            yield
+        finally:
+            _held.discard(file.fileno())
 
 
 def reason(error: OSError) -> str:
@@ -168,6 +175,19 @@ def reason(error: OSError) -> str:
         errno.ENOTDIR: "part of its path is a file, not a folder",
     }
     return known.get(error.errno or 0, error.strerror or str(error))
+
+
+def _let_go() -> None:
+    """In a forked child: it would go on holding the locks of a parent that was killed."""
+    for fd in _held:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, fd)  # closed it would be missed by who has it open
+        os.close(nothing)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _check_target(target: Path) -> None:

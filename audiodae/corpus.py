@@ -15,6 +15,8 @@ import json
 import multiprocessing
 import os
 import re
+import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +30,7 @@ import numpy.typing as npt
 from audiodae.atomic import AtomicFile
 from audiodae.audio import AUDIO_SUFFIXES, Reader
 from audiodae.checkpoint import replace_file
+from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
 from audiodae.resample import resample
 from audiodae.sources import files_below
@@ -36,8 +39,7 @@ INT16_SCALE = 32767.0
 _GROUP_COLUMNS = ("group", "talker", "room")
 _READ_SAMPLES = 1 << 20
 _POOL_FROM_FILES = 32
-_POOL_AHEAD = 64  # files decoded before it is their turn
-_LONG_BYTES = 16_000_000
+_LONG_BYTES = 4_000_000  # compressed, some twenty minutes
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,12 @@ def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
 
     Long files are decoded one by one: whole, each of them takes a gigabyte or so meanwhile.
     """
-    if len(paths) < _POOL_FROM_FILES or "fork" not in multiprocessing.get_all_start_methods():
+    processes = cores() if len(paths) >= _POOL_FROM_FILES and can_fork() else 1
+    if processes == 1:
         yield from (_mono(path, sample_rate) for path in paths)
         return
-    pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork"))
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(processes, context, _end_with_parent, (os.getpid(),))
     coming: deque[Callable[[], _Mono | AudioError]] = deque()
     try:
         for path in paths:
@@ -176,7 +180,7 @@ def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
                 coming.append(functools.partial(_mono, path, sample_rate))
             else:
                 coming.append(pool.submit(_mono, path, sample_rate).result)
-            if len(coming) > _POOL_AHEAD:
+            if len(coming) > 2 * processes:
                 yield coming.popleft()()
         while coming:
             yield coming.popleft()()
@@ -187,6 +191,17 @@ def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent(parent: int) -> None:
+    """In a process of the pool: it would wait for ever for work of a parent that was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from audiodae.ahead import mixed_ahead
+from audiodae.ahead import deaths_told, mixed_ahead
 from audiodae.atomic import claimed
 from audiodae.board import Board
 from audiodae.checkpoint import save_checkpoint
@@ -93,7 +93,8 @@ class Trainer:
                 plain = json.dumps(to_plain(self.recipe), indent=2) + "\n"
                 (self.run / "recipe.json").write_text(plain, encoding="utf-8")
                 self.board = self.board or Board(self.run, self.step)
-            self._train(stop_after_steps)
+            with deaths_told():
+                self._train(stop_after_steps)
 
     def _train(self, stop_after_steps: int | None) -> None:
         recipe = self.recipe

@@ -51,6 +51,8 @@ def train_folders(
     chosen = torch_device(device)
     workers = default_workers(chosen) if workers is None else workers
     check_workers(workers)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)  # also where batches are pinned
     start_from: Net | None = None
     if init and recipe.autoencoder is not None:
         start_from = load_autoencoder(init, chosen)

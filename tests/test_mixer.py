@@ -67,7 +67,7 @@ def test_many_files_are_decoded_by_several_processes_to_the_same(
     soundfile.write(folder / "long.wav", 0.1 * np.sin(np.arange(RATE)), RATE)
     one = read_corpus([folder], RATE, tmp_path / "one")
     monkeypatch.setattr(corpus, "_POOL_FROM_FILES", 2)
-    monkeypatch.setattr(corpus, "_POOL_AHEAD", 2)
+    monkeypatch.setattr(corpus, "cores", lambda: 2)
     monkeypatch.setattr(corpus, "_LONG_BYTES", 25_000)  # the others have 24,044
     many = read_corpus([folder], RATE, tmp_path / "many")
     assert many.clips == one.clips and many.failures == one.failures

@@ -1,8 +1,10 @@
 """Learning, for real and small: the loss falls, a resumed training is the same training."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +16,14 @@ import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
 
-from audiodae.ahead import mixed_ahead
+from audiodae.ahead import deaths_told, mixed_ahead
 from audiodae.atomic import claimed
 from audiodae.checkpoint import load_denoiser
 from audiodae.cli import main
+from audiodae.cores import can_fork
 from audiodae.corpus import read_corpus
 from audiodae.errors import AudiodaeError, RecipeError
-from audiodae.mixer import Mixer
+from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe, Stage, read_recipe
 from audiodae.trainer import Trainer
 from audiodae.training import check_folders, make_mixers, train_folders
@@ -94,15 +97,51 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
-needs_fork = pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="mixing processes are forked"
-)
+needs_fork = pytest.mark.skipif(not can_fork(), reason="mixing processes are forked")
+
+
+@needs_fork
+@pytest.mark.parametrize("error", [AudiodaeError("No."), RuntimeError("a bug")])
+def test_what_goes_wrong_in_a_mixing_process_is_told_as_it_is(error: Exception) -> None:
+    def mix(step: int) -> Mixture:
+        raise error
+
+    for workers in (0, 1):
+        with pytest.raises(type(error), match=f"^{error}$"):
+            list(mixed_ahead(mix, range(4), workers, torch.device("cpu")))
 
 
 @needs_fork
 def test_a_mixing_process_that_dies_is_told() -> None:
-    with pytest.raises(AudiodaeError, match="fewer --workers"):
+    with pytest.raises(AudiodaeError, match="fewer --workers"), deaths_told():
         list(mixed_ahead(lambda step: os._exit(1), range(4), 1, torch.device("cpu")))
+
+
+@needs_fork
+def test_a_killed_training_holds_nothing(root: Path) -> None:
+    """Its mixing processes live on for seconds, but not with its lock."""
+    recipe = root / "long.toml"
+    recipe.write_text(RECIPE.format(optimizer="adamw").replace("steps = 30", "steps = 100000"))
+    run = root / "killed"
+    words = ["--speech", root / "speech", "--noise", root / "noise", "--cache", root / "cache"]
+    words += ["--recipe", recipe, "--run", run, "--workers", "2", "--device", "cpu"]
+    training = subprocess.Popen([sys.executable, "-m", "audiodae", "train", *words])
+    try:
+        began = time.monotonic()
+        while not _children(training.pid) and time.monotonic() - began < 60.0:
+            time.sleep(0.05)
+        time.sleep(0.5)  # the processes have gone through their beginning
+        left = _children(training.pid)
+    finally:
+        training.kill()
+        training.wait()
+    assert left
+    with claimed(run):
+        pass
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 @needs_fork
