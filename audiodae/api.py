@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 64
 """More channels than this are taken for samples in the wrong place."""
+FEW_CHANNELS = 8
+"""And more than this where there are still fewer samples."""
 
 
 class Denoiser:
@@ -153,7 +155,7 @@ def check_layout(audio: Any) -> None:
             f"The audio has shape {shape}; (samples,), (channels, samples) or "
             "(batch, channels, samples) is wanted."
         )
-    if len(shape) > 1 and shape[-2] > MOST_CHANNELS:
+    if len(shape) > 1 and shape[-2] > (MOST_CHANNELS if shape[-1] >= shape[-2] else FEW_CHANNELS):
         swapped = (*shape[:-2], shape[-1], shape[-2])
         raise AudioError(
             f"The audio has shape {shape}, which would be {shape[-2]} channels of {shape[-1]} "

@@ -199,6 +199,8 @@ class _Ledger:
                 elif made is not None:  # what was there before the failure is still there
                     self._manifests[root].record(output, before)
         except OSError as error:
+            if report.status != "done":
+                return report  # it says what is wrong
             lost = f"{job.target}: --skip-existing will not know of it ({explain(error)})."
             return replace(report, warnings=(*report.warnings, lost))
         return report

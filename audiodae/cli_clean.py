@@ -131,7 +131,7 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
 
     SRC is a file, a folder (with all below it; the tree is mirrored), a quoted glob pattern, or `-`
     for a live stream from standard input to standard output: WAV, or raw PCM with --rate and
-    --encoding. Rate, channels, length, format and tags of a recording stay as they are.
+    --encoding. Rate, channels, length, format and common tags of a recording stay as they are.
 
     \b
     audiodae clean interview.wav

@@ -77,7 +77,8 @@ class Manifest:
     def close(self) -> None:
         """Remove the file, and the folder, if they were made here and nothing came of it."""
         if self._new_file and not self.made and not _read(self.path):  # nor by another run
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its folder could not be
+                self.path.unlink(missing_ok=True)
             if self._new_folder:
                 with contextlib.suppress(OSError):  # there is something in it after all
                     self.root.rmdir()

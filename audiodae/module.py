@@ -16,7 +16,7 @@ except ImportError as error:
 
 from audiodae.api import Denoiser, load
 from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, model_for
-from audiodae.options import Link
+from audiodae.options import Link, Options
 from audiodae.resample import check_rate
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Denoise(nn.Module):
 
     Raises:
         CheckpointError: the model is missing or damaged.
+        AudiodaeError: a setting makes no sense.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Denoise(nn.Module):
         nets = [cast("DenoiserNet", load(name, engine="torch").net) for name in names]
         self.nets = nn.ModuleList(nets)
         self.sample_rate = nets[0].sample_rate if sample_rate is None else check_rate(sample_rate)
+        Options(mix=mix, attenuation_limit_db=attenuation_limit_db, link=link)  # raises
         self.mix = mix
         self.attenuation_limit_db = attenuation_limit_db
         self.link: Link = link

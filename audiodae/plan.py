@@ -20,6 +20,7 @@ from audiodae.options import Options
 from audiodae.sources import Action, Finder, Found
 
 CLEAN_MARK = "-clean"  # what a name gets when no target is given
+_WAVES = {"WAV", "WAVEX", "RF64"}  # all of them are named .wav
 
 
 class PlanError(AudiodaeError):
@@ -120,6 +121,7 @@ def _job(
     source, relative = found.source, found.relative
     if named and target is not None:
         output = Path(target)
+        _refuse_two_formats(output, options)
         changed = output.suffix.lower() != source.suffix.lower()
         container = options.container or (output.suffix if changed else None)
         return _with_extras(found, output, output.parent, Path(output.name), container, options)
@@ -139,6 +141,21 @@ def _job(
         return _with_extras(found, root / relative, root, relative, container, options)
     output = source.with_name(relative.stem + CLEAN_MARK + suffix)
     return _with_extras(found, output, source.parent, relative, container, options)
+
+
+def _refuse_two_formats(output: Path, options: Options) -> None:
+    if options.container is None or output.suffix.lower() not in AUDIO_SUFFIXES:
+        return
+    try:
+        named, _ = container_of(output.suffix)
+    except AudioError:  # the writer will say so
+        return
+    wished, _ = container_of(options.container)
+    if named != wished and not {named, wished} <= _WAVES:
+        raise PlanError(
+            f"{output} is named as {output.suffix.lstrip('.').lower()}, but the format asked for is "
+            f"{options.container}: give one of the two."
+        )
 
 
 def _format_of(source: Path, options: Options) -> tuple[str, str | None]:

@@ -44,7 +44,7 @@ class Streamer:
             cleans every channel alone; "mid" cleans the mean of the channels and puts it on all.
         mix: 1 is the cleaned sound, 0 the input, delayed alike so that the two never phase.
         attenuation_limit_db: no part of the sound is turned down by more; None is no limit, and 0
-            leaves the input as it is.
+            leaves the input as it is (up to half the model's rate, see above).
         block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
 
     Samples that are not finite numbers count as 0 and are counted in `nonfinite`. Raises

@@ -7,6 +7,7 @@ the net lets through counts as speech (a cry, a radio, other people's talk), and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,7 +125,7 @@ class VoiceTrack:
 
     def __init__(self, sample_rate: int, hop_seconds: float) -> None:
         self.hop_seconds = hop_seconds
-        self._hop_samples = hop_seconds * sample_rate
+        self._hop_samples, self._sample_rate = hop_seconds * sample_rate, sample_rate
         self._values: list[float] = []
         self.samples = 0
 
@@ -140,13 +141,20 @@ class VoiceTrack:
         return {
             **about,
             "hop_seconds": self.hop_seconds,
-            "segments": segments(np.array(self._values), self.hop_seconds),
+            "segments": segments(
+                np.array(self._values), self.hop_seconds, self.samples / self._sample_rate
+            ),
             "probability": self._values,
         }
 
 
-def segments(probability: npt.NDArray[np.floating], hop_seconds: float) -> list[dict[str, float]]:
-    """Stretches of speech, `{"start": seconds, "end": seconds}`; short pauses do not divide one."""
+def segments(
+    probability: npt.NDArray[np.floating], hop_seconds: float, seconds: float = math.inf
+) -> list[dict[str, float]]:
+    """Stretches of speech, `{"start": seconds, "end": seconds}`; short pauses do not divide one.
+
+    None goes on after `seconds`, where the recording ends, which may be in the midst of a hop.
+    """
     speech = np.concatenate(([False], probability >= SPEECH, [False]))
     edges = np.flatnonzero(np.diff(speech.astype(np.int8))) * hop_seconds
     joined: list[list[float]] = []
@@ -156,7 +164,7 @@ def segments(probability: npt.NDArray[np.floating], hop_seconds: float) -> list[
         else:
             joined.append([start, end])
     return [
-        {"start": round(start, 3), "end": round(end, 3)}
+        {"start": round(start, 3), "end": round(min(end, seconds), 3)}
         for start, end in joined
         if end - start >= _SHORTEST_SPEECH_SECONDS
     ]

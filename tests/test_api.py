@@ -74,6 +74,7 @@ def test_mix_zero_is_the_input(denoiser):
         (noise(16000, 2), r"swap the axes to \(2, 16000\)"),
         (noise(8, 16000, 2), r"swap the axes to \(8, 2, 16000\)"),
         (noise(100, 50), r"\(batch, 1, samples\)"),
+        (noise(48, 2), r"swap the axes to \(2, 48\)"),
         (np.array(0.5), r"shape \(\)"),
         (noise(2, 2, 2, 100), r"\(batch, channels, samples\)"),
         (noise(0, 100), r"\(channels, samples\)"),

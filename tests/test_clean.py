@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from audiodae.clean import (
     fingerprint,
     plan,
 )
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, AudioError
 from audiodae.manifest import MANIFEST_NAME
 from audiodae.options import PRESETS, Options
 from audiodae.report import FileReport, write_report
@@ -406,6 +407,17 @@ def test_a_manifest_that_cannot_be_written_is_told_and_costs_nothing(
     report = clean_file(source, None, denoiser)
     assert report.status == "done" and info(report.target).frames == 8000
     assert any("--skip-existing will not know" in warning for warning in report.warnings)
+
+
+def test_a_folder_that_cannot_be_is_named_and_nothing_else(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source, occupied = (
+        put(tmp_path / "a.wav", noise(1, 8000)),
+        put(tmp_path / "b.wav", noise(1, 10)),
+    )
+    with pytest.raises(AudioError, match=re.escape(f"{occupied}: ")):
+        clean_file(source, occupied / "x.wav", denoiser)
 
 
 def test_other_settings_and_other_weights_are_told_apart(

@@ -218,6 +218,8 @@ def test_the_module_cleans_like_the_function(denoiser, model_path):
     assert torch.equal(module(sound, 8000), denoiser(sound, 8000, mix=0.8, attenuation_limit_db=20))
     with pytest.raises(AudioError, match="swap the axes"):
         module(sound.T)
+    with pytest.raises(AudiodaeError, match="mix is 7"):  # at once, not in a worker
+        audiodae.Denoise(mix=7)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])

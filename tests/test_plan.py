@@ -86,6 +86,22 @@ def test_another_suffix_of_the_target_asks_for_its_format() -> None:
     assert job.container is None
 
 
+@pytest.mark.parametrize(("name", "wish"), [("b.flac", "wav"), ("b.mp3", "flac"), ("b.wav", "ogg")])
+def test_a_format_that_is_not_that_of_the_name_is_refused(name: str, wish: str) -> None:
+    touch("a.wav")
+    with pytest.raises(PlanError, match=f"{name} is named as .*{wish}"):
+        plan(["a.wav"], name, Options(container=wish))
+
+
+@pytest.mark.parametrize(
+    ("name", "wish"), [("b.wav", "rf64"), ("b.ogg", "opus"), ("b.FLAC", "flac"), ("b.data", "flac")]
+)
+def test_a_format_may_be_said_twice_or_where_the_name_says_none(name: str, wish: str) -> None:
+    touch("a.wav")
+    (job,) = plan(["a.wav"], name, Options(container=wish))
+    assert job.container == wish
+
+
 def test_a_format_gives_its_suffix() -> None:
     touch("rec/a.wav", "rec/b.mp3")
     jobs = plan(["rec"], "out", Options(container="opus"))

@@ -153,6 +153,7 @@ def test_segments_bridge_short_pauses_and_drop_clicks():
     p[150:153] = 1.0
     assert segments(p, 0.016) == [{"start": 0.32, "end": 1.6}]
     assert segments(np.zeros(0), 0.016) == []
+    assert segments(np.ones(10), 0.1, 0.95) == [{"start": 0.0, "end": 0.95}]
 
 
 def test_the_command_writes_it(tmp_path, speech):
