@@ -60,6 +60,14 @@ def check_range(config: Any, low: float, high: float, *names: str) -> None:
             raise ValueError(f"{name} is {value}: the lower number goes first.")
 
 
+def as_number(value: Any) -> float:
+    """A setting as a float, and NaN, which no range has in it, where it is no number."""
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def _value(hint: Any, value: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from audiodae.config import as_number
 from audiodae.errors import AudiodaeError
 
 Link = Literal["linked", "each", "mid"]
@@ -58,14 +59,14 @@ class Options:
     skip_existing: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.mix <= 1.0:
+        if not 0.0 <= as_number(self.mix) <= 1.0:
             raise AudiodaeError(
-                f"mix is {self.mix}: give a number from 0 (as it came) to 1 (clean)."
+                f"mix is {self.mix!r}: give a number from 0 (as it came) to 1 (clean)."
             )
         limit = self.attenuation_limit_db
-        if limit is not None and not (math.isfinite(limit) and limit >= 0.0):
+        if limit is not None and not 0.0 <= as_number(limit) < math.inf:
             raise AudiodaeError(
-                f"The attenuation limit is {limit} dB: give 0 or more decibels, such as 12."
+                f"The attenuation limit is {limit!r} dB: give 0 or more decibels, such as 12."
             )
         if self.link not in get_args(Link):
             raise AudiodaeError(

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from audiodae.api import Denoiser, check_layout, load
-from audiodae.errors import AudioError
+from audiodae.errors import AudiodaeError, AudioError
 
 if TYPE_CHECKING:
     from audiodae.arrays import Audio
@@ -87,6 +87,10 @@ def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, 
             "(channels, n) or (batch, channels, n), time last, is wanted."
         )
     check_layout(chunk)
+    if known := sorted({"batch", "channels"} & settings.keys()):
+        raise AudiodaeError(
+            f"{' and '.join(known)} cannot be set here: the first chunk, of shape {shape}, says it."
+        )
     if model is None:
         model = load()
     elif not isinstance(model, Denoiser):

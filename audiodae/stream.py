@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
 from audiodae.checkpoint import DEFAULT_MODEL
+from audiodae.config import as_number
 from audiodae.errors import AudiodaeError
 from audiodae.frame_cleaner import FrameCleaner
 from audiodae.layout import Layout, sound
@@ -124,11 +125,12 @@ class Streamer:
 
     @mix.setter
     def mix(self, mix: float) -> None:
-        if not 0.0 <= mix <= 1.0:
+        share = as_number(mix)
+        if not 0.0 <= share <= 1.0:
             raise AudiodaeError(
-                f"mix is {mix}; a number from 0 (the input) to 1 (the cleaned sound) is wanted."
+                f"mix is {mix!r}; a number from 0 (the input) to 1 (the cleaned sound) is wanted."
             )
-        self._frames.mix = float(mix)
+        self._frames.mix = share
 
     @property
     def attenuation_limit_db(self) -> float | None:
@@ -137,12 +139,13 @@ class Streamer:
 
     @attenuation_limit_db.setter
     def attenuation_limit_db(self, limit_db: float | None) -> None:
-        if limit_db is not None and not limit_db >= 0.0:
+        limit = None if limit_db is None else as_number(limit_db)
+        if limit is not None and not limit >= 0.0:
             raise AudiodaeError(
-                f"attenuation_limit_db is {limit_db}; a number of dB from 0 (change nothing) up, "
+                f"attenuation_limit_db is {limit_db!r}; a number of dB from 0 (change nothing) up, "
                 "or None for no limit, is wanted."
             )
-        self._frames.attenuation_limit_db = None if limit_db is None else float(limit_db)
+        self._frames.attenuation_limit_db = limit
 
     @property
     def speech_probability(self) -> Any:

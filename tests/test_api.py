@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,9 @@ def test_what_is_no_plausible_audio_is_refused_with_advice(denoiser, audio, advi
 
 @pytest.mark.parametrize(
     ("chosen", "word"),
-    [({"sample_rate": 44.1}, "Hz"), ({"mix": 2}, "mix"), ({"link": "both"}, "linked")],
+    [({"sample_rate": 44.1}, "Hz"), ({"mix": 2}, "mix"), ({"link": "both"}, "linked")]
+    + [({"mix": value}, "mix is") for value in (None, "a", math.nan, [0.5])]
+    + [({"attenuation_limit_db": value}, "attenuation_limit_db is") for value in ("12", -1, {})],
 )
 def test_an_impossible_setting_is_named(denoiser, chosen, word):
     with pytest.raises(AudiodaeError, match=word):

@@ -94,6 +94,11 @@ def test_a_chunk_with_time_first_is_refused_with_advice(denoiser, shape):
         list(audiodae.clean_chunks([np.zeros(shape, "f4")], sample_rate=16000, model=denoiser))
 
 
+def test_the_layout_is_the_first_chunk_s_to_say(denoiser):
+    with pytest.raises(AudiodaeError, match=r"channels cannot be set here.*\(2, 100\)"):
+        list(audiodae.clean_chunks([noise(2, 100)], sample_rate=RATE, model=denoiser, channels=2))
+
+
 def test_a_chunk_of_another_layout_is_refused(denoiser):
     chunks = [noise(2, 100), noise(3, 100)]
     with pytest.raises(AudioError, match="channels=2"):
