@@ -48,7 +48,9 @@ def check_workers(workers: int) -> None:
 
 def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> Iterator[Mixture]:
     """`mix(step)` for each step in order, on `device`; with workers, `mix` must work on the CPU."""
-    if not workers or not steps:
+    if not steps:
+        return
+    if not workers:
         yield from (mixture.to(device) for mixture in _by_a_thread(mix, steps))
         return
     loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
@@ -85,14 +87,12 @@ def deaths_told() -> Iterator[None]:
 
 def _by_a_thread(mix: Mix, steps: range) -> Iterator[Mixture]:
     with ThreadPoolExecutor(1, "mixer") as ahead:
-        coming = ahead.submit(mix, steps[0]) if steps else None
+        coming = ahead.submit(mix, steps[0])
         for step in steps[1:]:
-            assert coming is not None
             ready = coming.result()
             coming = ahead.submit(mix, step)
             yield ready
-        if coming is not None:
-            yield coming.result()
+        yield coming.result()
 
 
 class _Batches(torch.utils.data.Dataset[Batch]):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from audiodae.corrupt import convolved
 from audiodae.errors import AudiodaeError
 
 _FACTOR = 0.5  # of the distance, in the scale of `torch-pesq`
 _TAPS = 1024  # both responses have died away to less than float32 can tell by then
-_FFT_GRAIN = 512  # transforms of a multiple of this are fast
 
 
 def pesq_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -42,7 +42,7 @@ def pesq_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tenso
 
         def align_level(self, signal: Tensor) -> Tensor:
             """To the power that the standard wants between 325 and 3250 Hz."""
-            speech_band = _convolved(signal, self.get_buffer("power_response"))
+            speech_band = convolved(signal, self.get_buffer("power_response"))
             # The reference implementation divides by more than the length.
             length = 1.04684 * (signal.shape[-1] + 5120)
             power = speech_band.square().sum(dim=-1, keepdim=True) / length
@@ -53,13 +53,7 @@ def pesq_loss(sample_rate: int, device: torch.device) -> Callable[[Tensor, Tenso
             fade = torch.ones(signal.shape[-1], device=signal.device)
             fade[:15] = torch.arange(1, 16, device=signal.device) / 16.0
             fade[-15:] = fade[:15].flip(0)
-            return _convolved(signal * fade, self.get_buffer("pre_response"))
+            return convolved(signal * fade, self.get_buffer("pre_response"))
 
     loss: Callable[[Tensor, Tensor], Tensor] = FastPesqLoss().to(device)
     return loss
-
-
-def _convolved(x: Tensor, response: Tensor) -> Tensor:
-    length = -(-(x.shape[-1] + _TAPS - 1) // _FFT_GRAIN) * _FFT_GRAIN
-    product = torch.fft.rfft(x, n=length) * torch.fft.rfft(response, n=length)
-    return torch.fft.irfft(product, n=length)[..., : x.shape[-1]]
