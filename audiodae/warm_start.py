@@ -6,37 +6,70 @@ import math
 import re
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from audiodae.stft import Stft
+
+_GATES = r"\.(gru|query_key_value)\."  # three in one, stacked: gates; query, key, value
+_JOINS = r"\.join\.weight"  # hears what comes from below and what comes across, side by side
+_OUT_OF_BLOCKS = r"(memory|attention)\.\d+\.out\.(weight|bias)"
 
 
 @torch.no_grad()
 def warm_start(net: nn.Module, trained: nn.Module) -> None:
     """Copy into `net` the tensors of the same name; where sizes differ, the corner that both have.
 
-    Bands lie from low to high, so a net with more of them above hears what the smaller one heard below.
-    Blocks that only the deeper net has begin by adding nothing. With shorter hops a net remembers for as many
-    seconds: the logarithm of the ratio on its update gates lets it forget so much less at each.
+    Bands lie from low to high, so a net with more of them above hears what the smaller one heard below;
+    one that strides less has its bands closer together, and each gets the place of the nearest one below.
+    What only the wider net has begins unheard by the rest of it (compare Net2Net, Chen et al., 2016), and
+    blocks that only the deeper net has by adding nothing. With shorter hops a net remembers for as many
+    seconds: the logarithm of the ratio on its update gates lets it forget so much less at each. Attention
+    is taken over whole where its heads stay as wide as they were: give a wider net more of them.
     """
     given = trained.state_dict()
     ratio = _hop_seconds(trained) / _hop_seconds(net)
+    closer = max(1, _stride(trained) // _stride(net))
+    transposed = {
+        f"{name}.weight"
+        for name, module in net.named_modules()
+        if isinstance(module, nn.ConvTranspose2d)
+    }
     for name, tensor in net.state_dict().items():
         source = given.get(name)
         if source is not None and source.ndim == tensor.ndim:
-            into = tensor
-            if re.search(
-                r"\.(gru|query_key_value)\.", name
-            ):  # three in one: gates; query, key, value
-                into, source = tensor.unflatten(0, (3, -1)), source.unflatten(0, (3, -1))
-            corner = tuple(slice(min(a, b)) for a, b in zip(into.shape, source.shape, strict=True))
-            into[corner] = source[corner]
+            if name == "place":
+                source = source.repeat_interleave(closer, dim=0)
+            into, source = _parted(name, tensor), _parted(name, source)
+            if name in transposed:
+                into, source = into.transpose(1, 2), source.transpose(1, 2)
+            _copy_corner(into, source)
             if name.endswith("gru.bias_ih_l0"):
-                into[1] += math.log(ratio)
-        elif re.fullmatch(r"(memory|attention)\.\d+\.out\.(weight|bias)", name):
+                tensor.unflatten(0, (3, -1))[1] += math.log(ratio)
+        elif re.fullmatch(_OUT_OF_BLOCKS, name):
             tensor.zero_()
+
+
+def _parted(name: str, tensor: Tensor) -> Tensor:
+    """A view of a weight with its parts on an axis of their own, outputs on the one after, then inputs."""
+    if re.search(_GATES, name):
+        return tensor.unflatten(0, (3, -1))
+    if re.search(_JOINS, name):
+        return tensor.unflatten(1, (2, -1)).movedim(1, 0)
+    return tensor[None]
+
+
+def _copy_corner(into: Tensor, source: Tensor) -> None:
+    """`(parts, outputs, inputs, ...)`: of what both have, inputs that only `into` has weigh 0."""
+    corner = tuple(slice(min(a, b)) for a, b in zip(into.shape, source.shape, strict=True))
+    if into.ndim > 2 and into.shape[2] > source.shape[2]:
+        into[corner[:2]][:, :, source.shape[2] :] = 0.0
+    into[corner] = source[corner]
 
 
 def _hop_seconds(net: nn.Module) -> float:
     stft = getattr(net, "stft", None)
     return stft.hop_length / stft.sample_rate if isinstance(stft, Stft) else 1.0
+
+
+def _stride(net: nn.Module) -> int:
+    return math.prod(getattr(getattr(net, "config", None), "strides", (1,)))

@@ -22,6 +22,7 @@ from audiodae.checkpoint import load_denoiser
 from audiodae.cli import main
 from audiodae.cores import can_fork
 from audiodae.corpus import read_corpus
+from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, RecipeError
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe, Stage, read_recipe
@@ -190,33 +191,57 @@ def test_a_wider_net_with_more_bands_takes_over_what_the_narrow_one_knows(root: 
         channels=(8, 16),
         bands=replace(narrow.config.bands, erb=narrow.config.bands.erb + 16),
     )
-    recipe = Recipe(stages=(Stage(steps=1),), model=wide, validation_batches=1)
-    mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
-    net = Trainer(
-        recipe, mixer, mixer, root / "wide", device=torch.device("cpu"), start_from=narrow
-    ).net
-    given, taken = narrow.state_dict(), net.state_dict()
+    given, taken = narrow.state_dict(), _begun_from(root, narrow, wide, "wide").state_dict()
     for name, tensor in given.items():
-        corner = tuple(slice(n) for n in tensor.shape)
         into = taken[name]
         if ".gru." in name or "query_key_value" in name:  # each of the three stacked in it
             into, tensor = into.unflatten(0, (3, -1)), tensor.unflatten(0, (3, -1))
-            corner = tuple(slice(n) for n in tensor.shape)
+        if ".join.weight" in name:  # what comes from below, and what comes across
+            into, tensor = into.unflatten(1, (2, -1)), tensor.unflatten(1, (2, -1))
+        corner = tuple(slice(n) for n in tensor.shape)
         assert torch.equal(into[corner], tensor), name
+
+
+def test_what_only_the_wider_net_has_begins_unheard(root: Path) -> None:
+    """Without blocks, whose norms are over all channels, it says at first what the narrow one says."""
+    train(root, "narrow-one", stop_after_steps=3)
+    config = replace(load_denoiser(root / "narrow-one").config, blocks=0)
+    narrow = DenoiserNet(config)
+    narrow.load_state_dict(load_denoiser(root / "narrow-one").state_dict(), strict=False)
+    wider = tuple(2 * channels for channels in config.channels)
+    net = _begun_from(root, narrow, replace(config, channels=wider), "wider")
+    noise = torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(net.eval()(noise), narrow.eval()(noise))
+    torch.nn.init.ones_(net.decoder[0].join.weight)
+    assert (net(noise) - narrow(noise)).abs().max() > 0.01
+
+
+def test_bands_that_lie_closer_take_the_place_of_those_they_lie_in(root: Path) -> None:
+    train(root, "coarse", stop_after_steps=3)
+    coarse = load_denoiser(root / "coarse")
+    first, second = coarse.config.strides
+    fine = replace(coarse.config, strides=(first, second // 2))
+    place = _begun_from(root, coarse, fine, "fine").place
+    assert len(place) == 2 * len(coarse.place)
+    for i, vector in enumerate(place):
+        assert torch.equal(vector, coarse.place[i // 2])
+
+
+def _begun_from(root: Path, trained: DenoiserNet, config: DenoiserConfig, run: str) -> DenoiserNet:
+    recipe = Recipe(stages=(Stage(steps=1),), model=config, validation_batches=1)
+    mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
+    device = torch.device("cpu")
+    return Trainer(recipe, mixer, mixer, root / run, device=device, start_from=trained).net
 
 
 def test_a_deeper_net_begins_as_the_shallow_one_it_came_from(root: Path) -> None:
     train(root, "shallow", stop_after_steps=3)
     shallow = load_denoiser(root / "shallow")
     deep = replace(shallow.config, blocks=shallow.config.blocks + 2)
-    recipe = Recipe(stages=(Stage(steps=1),), model=deep, validation_batches=1)
-    mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
-    trainer = Trainer(
-        recipe, mixer, mixer, root / "deep", device=torch.device("cpu"), start_from=shallow
-    )
-    assert len(trainer.net.memory) == shallow.config.blocks + 2
+    net = _begun_from(root, shallow, deep, "deep")
+    assert len(net.memory) == shallow.config.blocks + 2
     noise = torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(trainer.net.eval()(noise), shallow(noise))
+    torch.testing.assert_close(net.eval()(noise), shallow(noise))
 
 
 def test_with_shorter_hops_the_memory_lasts_as_long(root: Path) -> None:
@@ -228,10 +253,7 @@ def test_with_shorter_hops_the_memory_lasts_as_long(root: Path) -> None:
     kept = []
     for hop_length in (256, 128):
         fine = replace(slow.config, hop_length=hop_length)
-        recipe = Recipe(stages=(Stage(steps=1),), model=fine, validation_batches=1)
-        mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
-        run = root / f"hop-{hop_length}"
-        net = Trainer(recipe, mixer, mixer, run, device=torch.device("cpu"), start_from=slow).net
+        net = _begun_from(root, slow, fine, f"hop-{hop_length}")
         spec = torch.zeros(1, 8000 // hop_length, net.stft.bins, dtype=torch.complex64)
         after = []
         for level in (0.0, 1.0):
