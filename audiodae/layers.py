@@ -56,17 +56,17 @@ class BandMemory(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.norm = nn.LayerNorm(channels)
         self.gru = nn.GRU(channels, channels)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        batch, frames, bands, channels = x.shape
-        rows = self.norm(x).transpose(0, 1).reshape(frames, batch * bands, channels)
-        hidden = state.reshape(1, batch * bands, channels)
-        rows, hidden = self.gru(rows, hidden)
-        y = self.out(rows).view(frames, batch, bands, channels).transpose(0, 1)
-        return x + y, hidden.view(batch, bands, channels)
+        batch, frames = x.shape[:2]
+        rows = self.norm(x).transpose(0, 1).reshape(frames, -1, self.channels)
+        rows, hidden = self.gru(rows, state.reshape(1, -1, self.channels))
+        y = self.out(rows).view(frames, batch, -1, self.channels).transpose(0, 1)
+        return x + y, hidden.view(batch, -1, self.channels)
 
 
 class BandAttention(nn.Module):
@@ -77,20 +77,18 @@ class BandAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.channels, self.heads, self.width = channels, heads, channels // heads
         self.norm = nn.LayerNorm(channels)
         self.query_key_value = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, frames, bands, channels = x.shape
-        split = self.query_key_value(self.norm(x)).view(
-            batch * frames, bands, 3, self.heads, channels // self.heads
-        )
+        batch, frames, bands = x.shape[:3]
+        split = self.query_key_value(self.norm(x)).view(-1, bands, 3, self.heads, self.width)
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(query, key, value)
-        y = y.transpose(1, 2).reshape(batch, frames, bands, channels)
+        y = F.scaled_dot_product_attention(query, key, value, scale=self.width**-0.5)
+        y = y.transpose(1, 2).reshape(batch, frames, bands, self.channels)
         return x + self.dropout(self.out(y))
 
 
