@@ -3,7 +3,7 @@
 A corpus knows for every clip its category (the folder it lies in) and its group (what must not be split
 between training and validation: a talker, a room, a recording). A table `NAME.tsv` beside or inside the
 folder, with a column `file` and one named `group`, `talker` or `room`, names the groups; without one the
-file name less its trailing number is the group.
+file name less its trailing number is the group, and of speech whose names are nothing but numbers the folder.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from audiodae.sources import files_below
 
 INT16_SCALE = 32767.0
 _GROUP_COLUMNS = ("group", "talker", "room")
+_NUMBER = re.compile(r"[-_ .]*\d+$")
+_CACHE_FORMAT = 2  # what is decoded in another way is another array
 _READ_SAMPLES = 1 << 20
 _POOL_FROM_FILES = 32
 _LONG_BYTES = 4_000_000  # compressed, some twenty minutes
@@ -68,27 +70,44 @@ class Corpus:
     def hours(self) -> float:
         return sum(clip.samples for clip in self.clips) / self.sample_rate / 3600.0
 
+    @property
+    def groups(self) -> set[str]:
+        return {clip.group for clip in self.clips}
+
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
-        """Training and validation parts, by group; which group goes where depends on its name alone."""
-        kept: list[Clip] = []
-        held: list[Clip] = []
-        for clip in self.clips:
-            digest = hashlib.sha256(clip.group.encode()).digest()
-            (held if digest[0] + digest[1] / 256 < held_out * 256 else kept).append(clip)
-        if not kept or not held:  # a tiny corpus: better the same clips twice than none
-            kept = held = list(self.clips)
+        """Training and validation parts, by group; which group goes where depends on its name alone.
+
+        Each gets one group at least. Where there is but one, or none is to be held out, both get all:
+        better the same clips twice than none.
+        """
+        order = sorted(self.groups, key=_place)
+        count = sum(_place(group) < held_out for group in order)
+        held = set(order[: min(max(count, 1), len(order) - 1)] if held_out else ())
+        parts = [
+            tuple(clip for clip in self.clips if not held or (clip.group in held) == validates)
+            for validates in (False, True)
+        ]
         return (
-            Corpus(tuple(kept), self.audio, self.sample_rate),
-            Corpus(tuple(held), self.audio, self.sample_rate),
+            Corpus(parts[0], self.audio, self.sample_rate),
+            Corpus(parts[1], self.audio, self.sample_rate),
         )
 
 
-def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpus:
+def _place(group: str) -> float:
+    """Where in 0 to 1 a group stands, by its name."""
+    digest = hashlib.sha256(group.encode()).digest()
+    return (digest[0] + digest[1] / 256) / 256
+
+
+def read_corpus(
+    folders: Sequence[Path], sample_rate: int, cache: Path, numbers_in_folders: bool = False
+) -> Corpus:
     """Decode every audio file under `folders` to mono int16 at `sample_rate`, or reuse the cache.
 
     `cache` is a folder; the array is keyed by rate, by the names, sizes and times of the files, and by the
-    tables of groups. Files that cannot be read are left out and listed in `failures`. Raises `AudioError`
-    when nothing is left.
+    tables of groups. With `numbers_in_folders` the group of a file named by a number alone (`anna/001.wav`)
+    is the folder that it lies in. Files that cannot be read are left out and listed in `failures`. Raises
+    `AudioError` when nothing is left.
     """
     folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
     files = [(folder, path) for folder in folders for path in _audio_files(folder)]
@@ -99,12 +118,12 @@ def read_corpus(folders: Sequence[Path], sample_rate: int, cache: Path) -> Corpu
         )
     stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for _, p in files]
     tables = {folder: _group_table(folder) for folder in folders}
-    facts = [sample_rate, stats, list(tables.values())]
+    facts = [_CACHE_FORMAT, sample_rate, stats, list(tables.values()), numbers_in_folders]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
     if not (index_path.exists() and array_path.exists()):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode(files, tables, sample_rate, array_path, index_path)
+        _decode(files, tables, numbers_in_folders, sample_rate, array_path, index_path)
     index = json.loads(index_path.read_text(encoding="utf-8"))
     clips = tuple(Clip(**clip) for clip in index["clips"])
     failures = tuple(index["failures"])
@@ -125,6 +144,7 @@ def _audio_files(folder: Path) -> list[Path]:
 def _decode(
     files: list[tuple[Path, Path]],
     tables: dict[Path, dict[str, str]],
+    numbers_in_folders: bool,
     sample_rate: int,
     array_path: Path,
     index_path: Path,
@@ -138,8 +158,10 @@ def _decode(
         decoded = _monos([path for _, path in files], sample_rate)
         for (folder, path), answer in zip(files, decoded, strict=True):
             relative = path.relative_to(folder)
-            group = tables[folder].get(relative.name)
-            group = group or re.sub(r"[-_ .]*\d+$", "", relative.stem) or relative.stem
+            group = tables[folder].get(relative.name) or _NUMBER.sub("", relative.stem)
+            if not group and numbers_in_folders and len(relative.parts) > 1:
+                group = str(relative.parent)
+            group = group or relative.stem
             samples = 0
             if isinstance(answer, AudioError):
                 failures.append(str(answer))
@@ -212,8 +234,9 @@ def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:
             rate = reader.info.sample_rate
     except AudioError as error:
         return error
-    mono = np.concatenate([np.zeros(0, np.float32), *blocks])
-    mono = np.clip(resample(mono, rate, sample_rate), -1.0, 1.0)
+    mono = resample(np.concatenate([np.zeros(0, np.float32), *blocks]), rate, sample_rate)
+    # What is louder than full scale keeps its shape: whoever mixes gives it a level anyway.
+    mono = mono / max(1.0, float(np.abs(mono).max(initial=0.0)))
     return (mono * INT16_SCALE).round().astype("<i2"), rate
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from audiodae.config import to_plain
+from audiodae.config import check_range, to_plain
 from audiodae.features import FEATURE_CHANNELS, Bands, BandsConfig
 from audiodae.fixed_step import FixedStep
 from audiodae.layers import BandAttention, BandMemory, Down, Up
@@ -46,11 +46,22 @@ class DenoiserConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_range(self, 0.0, 1.0, "dropout")
+        check_range(self, 0, math.inf, "blocks")
+        check_range(self, 1, math.inf, "sample_rate", "heads")
+        Stft(self.sample_rate, self.n_fft, self.hop_length)  # says what is wrong with these
         if not len(self.channels) == len(self.kernels) == len(self.strides) > 0:
             raise ValueError(
                 f"channels {self.channels}, kernels {self.kernels} and strides {self.strides} describe "
                 "the convolutions one by one: give each the same number of values."
             )
+        for sizes in zip(self.channels, self.kernels, self.strides, strict=True):
+            if not sizes[1] >= sizes[2] >= 1 or sizes[0] < 1:
+                raise ValueError(
+                    f"channels {self.channels}, kernels {self.kernels} and strides {self.strides}: a "
+                    "convolution needs one channel and a stride of 1 at least, and a kernel as long as "
+                    "its stride."
+                )
         if self.bands.count % math.prod(self.strides):
             raise ValueError(
                 f"{self.bands.count} bands cannot be divided by strides {self.strides}: "

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiodae.config import check_range
 from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.levels import rms
 from audiodae.pesq_loss import pesq_loss
@@ -49,6 +50,13 @@ class LossConfig:
     clean_in: float = 0.0
     whisper_folder: str = "whisper-base"
     compression: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range(
+            self, 0.0, math.inf, "magnitude", "spectrum", "snr", "lost_speech", "noise_left"
+        )
+        check_range(self, 0.0, math.inf, "log_spectrum", "log_spectrum_from_hz", "clean_in")
+        check_range(self, 0.05, 1.0, "compression")
 
 
 class DenoisingLoss:

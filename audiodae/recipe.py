@@ -17,6 +17,8 @@ from audiodae.families import family
 from audiodae.losses import LossConfig
 from audiodae.mixer import MixConfig
 
+_STOI_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -95,8 +97,23 @@ class Recipe:
         check_range(self, 1, math.inf, "validation_batches")
         check_range(self, 0.0, math.inf, "weight_decay", "checkpoint_minutes")
         check_range(self, 0, math.inf, "seed", "pca_patches")
+        if self.autoencoder is None:
+            self._check_loss()
         if not self.stages:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
+
+    def _check_loss(self) -> None:
+        highest_hz, from_hz = self.model.sample_rate / 2, self.loss.log_spectrum_from_hz
+        if self.loss.log_spectrum and from_hz >= highest_hz:
+            raise ValueError(
+                f"loss.log_spectrum is asked for from {from_hz:g} Hz up, and the model hears only what is "
+                f"below {highest_hz:g} Hz: set loss.log_spectrum_from_hz lower, or log_spectrum to 0."
+            )
+        short = [stage.crop_seconds for stage in self.stages if stage.stoi]
+        if short and min(short) < _STOI_SECONDS:
+            raise ValueError(
+                f"a stage with stoi has crop_seconds = {min(short):g}: STOI needs {_STOI_SECONDS:g} or more."
+            )
 
     @property
     def sample_rate(self) -> int:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import itertools
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from audiodae.ahead import deaths_told, mixed_ahead
-from audiodae.atomic import claimed
+from audiodae.atomic import claimed, write_whole
 from audiodae.board import Board
 from audiodae.checkpoint import save_checkpoint
 from audiodae.config import to_plain
@@ -212,8 +212,6 @@ class Trainer:
         figures |= self.validate()
         if self.board is not None:
             self.board.show(self.step, figures, self.ema, self.validation)
-        with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
-            curve.write(json.dumps(figures) + "\n")
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
         save_checkpoint(self.run / "model", self.ema, {**about, "training": figures})
         state = {
@@ -221,12 +219,15 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_name": self.recipe.optimizer,
+            "shape": _shape(self.recipe),
             "step": self.step,
             "audio_seconds": self.audio_seconds,
         }
-        unfinished = self.run / "state.pt.tmp"
-        torch.save(state, unfinished)
-        os.replace(unfinished, self.run / "state.pt")
+        written = io.BytesIO()  # torch has no words for a full disk
+        torch.save(state, written)
+        write_whole(self.run / "state.pt", lambda file: file.write(written.getbuffer()))
+        with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
+            curve.write(json.dumps(figures) + "\n")
         self.say(
             "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
         )
@@ -250,7 +251,12 @@ class Trainer:
                 f"{self.run} holds a training with the optimiser {before!r}, and the recipe asks for "
                 f"{self.recipe.optimizer!r}: use a new run folder with --init {self.run}."
             )
+        wanted = _shape(self.recipe)
+        shape = state.get("shape", wanted)  # states of earlier versions have none
+        other = sorted(key for key in {*shape, *wanted} if shape.get(key) != wanted.get(key))
         try:
+            if other:
+                raise RuntimeError(f"{', '.join(other)}: not what they were")
             self.net.load_state_dict(net)
         except RuntimeError as error:
             raise AudiodaeError(
@@ -264,6 +270,13 @@ class Trainer:
             group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0:
             self.say(f"resumed {self.run} at step {self.step}")
+
+
+def _shape(recipe: Recipe) -> dict[str, Any]:
+    """What cannot change in the middle of a training, even where all tensors would still fit."""
+    plain = to_plain(recipe.autoencoder or recipe.model)
+    plain.pop("dropout", None)
+    return plain
 
 
 def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

@@ -92,10 +92,10 @@ def check_folders(
         if corpus is None:
             print(f"{name:7s} none")
             continue
-        groups = len({clip.group for clip in corpus.clips})
+        held = len(corpus.split(recipe.held_out)[1].groups)
         print(
-            f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {groups:5d} groups  "
-            f"{len(corpus.failures)} unreadable"
+            f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {len(corpus.groups):5d} groups "
+            f"({held} of them to validate)  {len(corpus.failures)} unreadable"
         )
         if corpus.rates_hz:
             rates = ", ".join(f"{count} at {rate} Hz" for rate, count in corpus.rates_hz)
@@ -169,7 +169,7 @@ def _corpora(
     if not speech and recipe.mix.noise_only < 1.0:
         raise AudiodaeError("This recipe is about speech: give a folder of it with --speech.")
     return {
-        "speech": read_corpus(speech, rate, cache) if speech else None,
+        "speech": read_corpus(speech, rate, cache, numbers_in_folders=True) if speech else None,
         "noise": read_corpus(noise, rate, cache) if noise else None,
         "rooms": read_corpus(rir, rate, cache) if rir else None,
     }
@@ -198,11 +198,18 @@ def make_mixers(
                 "noise too, to measure with."
             )
     for name, corpus in (corpora | {"noise": recorded}).items():
-        if corpus is not None and corpus.failures and os.environ.get("RANK", "0") == "0":
+        if corpus is None:
+            parts[0][name] = parts[1][name] = None
+            continue
+        if corpus.failures:
             left_out = f"{len(corpus.failures)} of the {name} files cannot be read and are left out"
-            print(f"{left_out}: `audiodae train --check` names them.", file=sys.stderr)
-        split = corpus.split(recipe.held_out) if corpus is not None else (None, None)
-        parts[0][name], parts[1][name] = split
+            _say(f"{left_out}: `audiodae train --check` names them.")
+        if recipe.held_out and len(corpus.groups) == 1 and name != "rooms":
+            _say(
+                f"All {name} is one group ({corpus.clips[0].group}), so none can be held out: the validation "
+                "hears what the training hears."
+            )
+        parts[0][name], parts[1][name] = corpus.split(recipe.held_out)
     if generated is not None:
         kept = parts[0]["noise"]
         clips = generated.clips + (kept.clips if kept is not None else ())
@@ -216,10 +223,17 @@ def make_mixers(
 
 
 def _check_categories(recipe: Recipe, noise: Corpus) -> None:
+    """Say which weights do nothing: a recipe of others names categories that one's own noise has not."""
     there = {clip.category for clip in noise.clips}
     unknown = sorted(set(recipe.mix.category_weights) - there)
     if unknown:
-        raise AudiodaeError(
-            f"mix.category_weights names {', '.join(unknown)}, but the noise folder has the categories "
-            f"{', '.join(sorted(there))}: correct the names or leave them out."
+        _say(
+            f"mix.category_weights: the noise has no category {', '.join(unknown)}, so these weights do "
+            f"nothing; it has {', '.join(sorted(there))}."
         )
+
+
+def _say(line: str) -> None:
+    """On stderr, once for all processes of a training."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)

@@ -349,6 +349,8 @@ def main(name: str, noisy_dir: str, out_dir: str) -> None:
         cpu_seconds += time.process_time() - began
         audio_seconds += len(noisy) / rate
         output = aligned(np.asarray(output, np.float32), noisy, rate)
+        if not np.isfinite(output).all():
+            sys.exit(f"its output for {path.name} has values that are no numbers")
         soundfile.write(Path(out_dir) / f"{path.stem}.wav", output, rate, "FLOAT")
     print(json.dumps({"real_time_factor": cpu_seconds / audio_seconds, "peak_mb": peak_mb()}))
 

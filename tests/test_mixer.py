@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audiodae import corpus, corrupt
 from audiodae.codecs import CODECS, coded
-from audiodae.corpus import Corpus, read_corpus
+from audiodae.corpus import Clip, Corpus, read_corpus
 from audiodae.errors import AudioError
 from audiodae.levels import gain_to_db, rms
 from audiodae.losses import si_sdr_db
@@ -78,6 +80,42 @@ def test_a_group_is_never_on_both_sides_of_the_split(folders: tuple[Corpus, Corp
     kept, held = folders[0].split(0.4)
     assert not {c.group for c in kept.clips} & {c.group for c in held.clips}
     assert len(kept.clips) + len(held.clips) == 6
+
+
+@given(st.integers(2, 9), st.floats(0.001, 0.9))
+def test_both_sides_of_the_split_get_a_group_where_there_are_two(groups: int, share: float) -> None:
+    clips = tuple(Clip(f"{i}.wav", "speech", f"g{i}", i, 1) for i in range(groups))
+    whole = Corpus(clips, np.zeros(groups, np.int16), RATE)
+    kept, held = whole.split(share)
+    assert kept.groups and held.groups and not kept.groups & held.groups
+    assert kept.groups | held.groups == whole.groups
+
+
+def test_one_group_and_nothing_held_out_are_the_same_on_both_sides(
+    folders: tuple[Corpus, Corpus],
+) -> None:
+    alone = replace(folders[0], clips=folders[0].clips[:1])
+    for whole, share in ((alone, 0.5), (folders[0], 0.0)):
+        assert [side.clips for side in whole.split(share)] == [whole.clips, whole.clips]
+
+
+def test_names_that_are_numbers_tell_talkers_by_their_folders(tmp_path: Path) -> None:
+    for name in ("anna/001", "anna/002", "bert/001", "carl_7"):
+        path = tmp_path / "speech" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(100), RATE)
+    for by_folder, groups in ((True, {"anna", "bert", "carl"}), (False, {"001", "002", "carl"})):
+        corpus = read_corpus([tmp_path / "speech"], RATE, tmp_path / "cache", by_folder)
+        assert corpus.groups == groups
+
+
+def test_sound_above_full_scale_keeps_its_shape(tmp_path: Path) -> None:
+    impulse = np.zeros(1000, np.float32)
+    impulse[100], impulse[400] = 4.0, 0.5
+    (tmp_path / "rir").mkdir()
+    soundfile.write(tmp_path / "rir" / "room.wav", impulse, RATE, "FLOAT")
+    audio = read_corpus([tmp_path / "rir"], RATE, tmp_path / "cache").audio / 32767
+    assert audio[100] == pytest.approx(1.0) and audio[400] == pytest.approx(0.125, abs=1e-4)
 
 
 def test_unreadable_files_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
