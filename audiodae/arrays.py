@@ -9,7 +9,7 @@ the floating-point type, the device.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -30,6 +30,8 @@ Audio = TypeVar("Audio", npt.NDArray[np.floating], "Tensor")
 
 # The scale that turns whole-number samples into floats between -1 and 1, for the error's advice.
 _INTEGER_SCALE = {"int16": "32768", "int32": "2147483648"}
+
+LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
 
 _HALF = ("float16", "<f2", ">f2")
 _LARGEST_HALF = 65504.0
@@ -86,14 +88,24 @@ class Home:
 
     @contextmanager
     def without_gradients(self) -> Iterator[None]:
-        """Nothing calculated inside is remembered for a backward pass."""
+        """Nothing calculated inside is remembered for a backward pass, or in half precision by autocast."""
         if self.library == "numpy":
             yield
             return
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision(self.device):
             yield
+
+
+def full_precision(device: str) -> AbstractContextManager[object]:
+    """No autocast of torch inside, whatever is around."""
+    import torch
+
+    kind = device.split(":")[0]
+    if kind == "mps":  # autocast does not know it in every version of torch
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 class Constant:

@@ -263,16 +263,19 @@ class _Track:
         if self.failure:
             return FileReport(job.source, job.target, "failed", reason=self.failure)
         nonfinite = self.nonfinite + self.reader.nonfinite
-        warnings = [*self.reader.warnings, *self._writer.warnings, *self.warnings]
+        made = [(job.target, self._writer)]
+        if job.residue is not None and self._residue is not None:
+            made.append((job.residue, self._residue))
+        warnings = [*self.reader.warnings, *(w for _, file in made for w in file.warnings)]
+        warnings += self.warnings
         if nonfinite:
             warnings.append(
                 f"{job.source} has {nonfinite} samples that are no sound (NaN, infinite): "
                 "they became 0."
             )
-        if self._writer.clipped:
-            warnings.append(
-                f"{job.target} has {self._writer.clipped} samples clipped at full scale."
-            )
+        for path, file in made:
+            if file.clipped:
+                warnings.append(f"{path} has {file.clipped} samples clipped at full scale.")
         attenuation = None
         if self._energy_in and self._energy_out:
             attenuation = 10.0 * math.log10(self._energy_in / self._energy_out)

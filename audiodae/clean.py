@@ -43,12 +43,12 @@ def clean_file(
     """Clean one file of any length into another of the same rate, channels, format and length.
 
     `target` None is `NAME-clean.EXT` beside the source; in a folder, the file keeps its name.
-    `denoiser` is what `audiodae.load()` returns. Raises AudiodaeError when it cannot be done, and
-    then nothing is left under the target's name.
+    `denoiser` is what `audiodae.load()` returns, or a model's name. Raises AudiodaeError when it cannot be
+    done, and then nothing is left under the target's name.
     """
     if os.path.isdir(source):
         raise AudioError(f"{source} is a folder, and one file is wanted: use clean_folder.")
-    options = options or Options()
+    options, denoiser = options or Options(), _loaded(denoiser)
     planned = plan([source], target, options, fingerprints(denoiser, options))
     reports = list(carry_out(planned, denoiser, options))
     for report in reports:
@@ -75,7 +75,7 @@ def clean_folder(
         raise AudioError(f"{source} is not a folder: give the path of one, or use clean_file.")
     if jobs < 1:
         raise AudiodaeError(f"jobs is {jobs}: give 1 or more processes.")
-    options = options or Options()
+    options, denoiser = options or Options(), _loaded(denoiser)
     planned = plan([source], target, options, fingerprints(denoiser, options))
     if len(planned) == 1 and planned[0].action == "refuse" and planned[0].source == Path(source):
         raise AudioError(planned[0].reason)
@@ -146,6 +146,14 @@ def fingerprints(denoiser: Any, options: Options) -> Callable[[Path], str]:
 def fingerprint(denoiser: Any, options: Options) -> str:
     """A hash of all that makes an output what it is: the options and the weights."""
     return options.fingerprint(_net(denoiser).fingerprint())
+
+
+def _loaded(denoiser: Any) -> Any:
+    if not isinstance(denoiser, str | os.PathLike):
+        return denoiser
+    from audiodae.api import load
+
+    return load(denoiser)
 
 
 def _net(denoiser: Any) -> Any:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from audiodae.arrays import full_precision
 from audiodae.config import check_range, to_plain
 from audiodae.features import FEATURE_CHANNELS, Bands, BandsConfig
 from audiodae.fixed_step import FixedStep
@@ -162,10 +162,10 @@ class DenoiserNet(nn.Module):
     def mask(self, spec: Tensor, state: State) -> tuple[Tensor, State]:
         """`(batch, frames, bins)` complex -> mask of the same shape, magnitude at most one; new state."""
         # Only the net computes in half precision where that is asked for: spectra have none.
-        with _full_precision(spec.device):
+        with full_precision(str(spec.device)):
             features = self.bands.features(spec)
         bands, state = self.core(features, state)
-        with _full_precision(spec.device):
+        with full_precision(str(spec.device)):
             return self.bands.spread(bands.float()), state
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -191,12 +191,6 @@ class DenoiserNet(nn.Module):
     def fingerprint(self) -> str:
         """A hash of the shape and the weights."""
         return fingerprint(to_plain(self.config), hashlib.sha256(weights(self)).hexdigest())
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    if device.type == "mps":  # autocast does not know it in every version of torch
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def _bounded(mask: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from audiodae.arrays import LOUDEST
 from audiodae.errors import AudioError
 
 MAX_CHANNELS = 128
@@ -124,8 +125,8 @@ def quantise(x: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
 
 
 def silence_nonfinite(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """`x` with NaN and infinite samples replaced by 0 (in a copy), and their number."""
-    finite = np.isfinite(x)
+    """`x` with samples that are no sound, NaN, infinite or absurd, as 0 (in a copy); their number."""
+    finite = np.abs(x) <= LOUDEST  # a NaN is not
     count = x.size - int(np.count_nonzero(finite))
     return (np.where(finite, x, x.dtype.type(0)) if count else x), count
 
@@ -201,7 +202,9 @@ def check_format(container: str, subtype: str, sample_rate: int, channels: int) 
     name = f"{container} with {subtype}"
     check_layout("The output", sample_rate, channels)
     if not _writable(container, subtype):
-        raise AudioError(f"{name} cannot be written; try PCM_16, or wav or flac as the format.")
+        raise AudioError(
+            f"{name} cannot be written; try {default_subtype(container)}, or wav or flac as the format."
+        )
     most = {"FLAC": 8, "MP3": 2, "AVR": 2}.get(
         container, 8 if subtype.startswith("ALAC") else MAX_CHANNELS
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audiodae.arrays import Array, array_namespace
+from audiodae.arrays import LOUDEST, Array, array_namespace
 from audiodae.errors import AudioError
 
-_LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
 # -200 dBFS: below it is silence. Fading sounds would end in denormal numbers, and those take a
 # processor many times as long.
 _QUIETEST = 1e-10
@@ -69,6 +68,6 @@ def sound(samples: Array) -> tuple[Array, int]:
     """The samples with 0 for what is no sound; how many of them were not finite, or too large."""
     xp = array_namespace(samples)
     level = xp.abs(samples)
-    finite = level <= _LOUDEST  # a NaN is not
+    finite = level <= LOUDEST  # a NaN is not
     wrong = 0 if xp.all(finite) else int(xp.sum(~finite))
     return xp.where(finite & (level >= _QUIETEST), samples, 0.0), wrong

@@ -88,10 +88,14 @@ class Outputs:
     """Tells our own outputs from recordings, by the manifests in the folders above a file."""
 
     def __init__(self) -> None:
-        self._made: dict[str, dict[str, Made]] = {}
+        self._read: dict[str, dict[str, Made]] = {}
 
     def __contains__(self, path: Path) -> bool:
         return bool(self._entries(path))
+
+    def made(self, path: Path) -> Made | None:
+        """What a manifest says of it; None where none does."""
+        return next(iter(self._entries(path)), None)
 
     def changed(self, path: Path) -> bool:
         """Whether what lies under the name of one of our outputs is not, or no longer, what we wrote."""
@@ -111,9 +115,9 @@ class Outputs:
         ]
 
     def _in(self, folder: str) -> dict[str, Made]:
-        if folder not in self._made:
-            self._made[folder] = _read(Path(folder) / MANIFEST_NAME)
-        return self._made[folder]
+        if folder not in self._read:
+            self._read[folder] = _read(Path(folder) / MANIFEST_NAME)
+        return self._read[folder]
 
 
 def _read(path: Path) -> dict[str, Made]:

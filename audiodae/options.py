@@ -59,6 +59,9 @@ class Options:
     skip_existing: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("residue", "plot", "vad"):
+            if (place := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(place))
         if not 0.0 <= as_number(self.mix) <= 1.0:
             raise AudiodaeError(
                 f"mix is {self.mix!r}: give a number from 0 (as it came) to 1 (clean)."

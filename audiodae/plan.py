@@ -10,12 +10,11 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.formats import AUDIO_SUFFIXES, container_of, suffix_of
-from audiodae.manifest import MANIFEST_NAME, Made, Manifest
+from audiodae.manifest import MANIFEST_NAME, Made, Outputs
 from audiodae.options import Options
 from audiodae.sources import Action, Finder, Found
 
@@ -96,8 +95,8 @@ def plan(
     jobs = [_job(item, target, named, alone, options) for item in found]
     jobs = list(dict.fromkeys(jobs))  # a file named twice, or once more by a pattern, is one job
     _refuse_collisions([job for job in jobs if job.action == "clean"])
-    manifest_of = cache(Manifest)  # each read once
-    return [_settled(job, options, fingerprint, manifest_of) for job in jobs]
+    made_before = Outputs().made
+    return [_settled(job, options, fingerprint, made_before) for job in jobs]
 
 
 def _names_a_file(found: list[Found], target: str | Path | None) -> bool:
@@ -144,11 +143,10 @@ def _job(
 
 
 def _refuse_two_formats(output: Path, options: Options) -> None:
-    if options.container is None or output.suffix.lower() not in AUDIO_SUFFIXES:
+    if output.suffix.lower() not in AUDIO_SUFFIXES:
         return
-    try:
-        named, _ = container_of(output.suffix)
-    except AudioError:  # the writer will say so
+    named, _ = container_of(output.suffix)  # raises for what can only be read
+    if options.container is None:
         return
     wished, _ = container_of(options.container)
     if named != wished and not {named, wished} <= _WAVES:
@@ -202,6 +200,11 @@ def _refuse_collisions(jobs: list[Job]) -> None:
                     f"{output} would replace the recording {recordings[place]}: "
                     "choose another place with -o."
                 )
+            if claimed.get(place) == job.source:
+                raise PlanError(
+                    f"Two outputs of {job.source} would both be {output}: give the cleaned, the residue, "
+                    "the pictures and the VAD folders of their own."
+                )
             if place in claimed:
                 raise PlanError(
                     f"{claimed[place]} and {job.source} would both be written to {output}: "
@@ -224,7 +227,7 @@ def _settled(
     job: Job,
     options: Options,
     fingerprint: Callable[[Path], str] | None,
-    manifest_of: Callable[[Path], Manifest],
+    made_before: Callable[[Path], Made | None],
 ) -> Job:
     """The job with its last word: what is already done, or what stands in the way."""
     if job.action != "clean":
@@ -236,7 +239,7 @@ def _settled(
                 job, action="refuse", reason=f"{output} is there already and is not a regular file."
             )
     if options.skip_existing:
-        earlier = {output: manifest_of(root).get(output) for root, output in job.recorded(options)}
+        earlier = {output: made_before(output) for _, output in job.recorded(options)}
         mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""
         now = {output: _made(job.source, mark, output) for output in earlier}
         # Also what is in no manifest, such as a VAD newly asked for.
@@ -247,7 +250,9 @@ def _settled(
                 action="skip",
                 reason=f"{job.target} is there already, made with these settings.",
             )
-        standing = [output for output in standing if output in earlier and earlier[output] is None]
+        # A picture or a VAD is taken for ours beside a recording that is.
+        ours = earlier[job.target] is not None
+        standing = [o for o in standing if not (earlier[o] is not None if o in earlier else ours)]
     if standing and not options.overwrite:
         unknown = ", and no manifest says that audiodae made it" if options.skip_existing else ""
         reason = f"{standing[0]} is there already{unknown}: --overwrite replaces it."

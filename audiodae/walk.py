@@ -48,7 +48,7 @@ def each(found: Sequence[Found], work: Callable[[Found], T]) -> Iterator[Outcome
             continue
         try:
             yield Outcome(item.source, work(item))
-        except (AudiodaeError, OSError, MemoryError) as error:
+        except Exception as error:
             yield Outcome(item.source, reason=explain(error, item.source))
 
 

@@ -31,6 +31,7 @@ from audiodae.clean import (
     fingerprint,
     plan,
 )
+from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.manifest import MANIFEST_NAME
 from audiodae.options import PRESETS, Options
@@ -203,6 +204,25 @@ def test_a_missing_file_and_a_taken_name_are_errors(denoiser: Denoiser, tmp_path
     with pytest.raises(AudiodaeError, match="there already"):
         clean_file(source, None, denoiser)
     assert clean_file(source, None, denoiser, Options(skip_existing=True)).status == "skipped"
+
+
+def test_a_name_of_a_model_and_names_of_folders_do(model_path: Path, tmp_path: Path) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 2000))
+    options = Options(residue=str(tmp_path / "res"), vad=str(tmp_path / "a.json"))  # type: ignore[arg-type]
+    assert clean_file(source, tmp_path / "b.wav", str(model_path), options).status == "done"
+    assert (tmp_path / "res/b.wav").is_file() and (tmp_path / "a.json").is_file()
+
+
+def test_what_is_clipped_of_the_residue_is_told(tmp_path: Path) -> None:
+    """By a net that turns the sound over, so that nearly twice the sound is what it removed."""
+    net = DenoiserNet(DenoiserConfig(channels=(8, 8), blocks=1, heads=2)).eval()
+    torch.nn.init.zeros_(net.decoder[-1].conv.weight)
+    net.decoder[-1].conv.bias.data = torch.tensor([-1.0, 0.0])
+    source = put(tmp_path / "a.wav", 0.9 * np.sin(np.arange(16_000))[None])
+    options = Options(residue=tmp_path / "res")
+    report = clean_file(source, tmp_path / "b.wav", Denoiser(net), options)
+    assert report.clipped == 0
+    assert any("res/b.wav has" in told and "clipped" in told for told in report.warnings)
 
 
 def test_a_picture_is_drawn(denoiser: Denoiser, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ ROWS = [
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "plan", "report", "plot"}
-    | {"blockwise", "workers", "clean", "pipe_clean"}
+    | {"blockwise", "workers", "pipe_clean"}
     | {"elbo", "ahead", "pesq_loss", "stoi_loss"}
     | {
         "codecs",
@@ -49,6 +49,7 @@ ROWS = [
         "evaluate",
         "progress",
         "api",
+        "clean",
         "pipeline",
         "module",
     }

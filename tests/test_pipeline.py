@@ -245,6 +245,14 @@ def test_a_cast_of_the_model_around_it_changes_nothing(model_path, cast):
     assert model[1].weight.dtype != torch.float32
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_autocast_around_it_changes_nothing(model_path, rate):
+    module, sound = audiodae.Denoise(rate, model=model_path), torch.from_numpy(noise(1, 9000))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = module(sound)
+    assert torch.equal(inside, module(sound))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_default_dtype_of_torch_changes_nothing(model_path, dtype):
     sound = torch.from_numpy(noise(1, 3000))

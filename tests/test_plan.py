@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audiodae.errors import AudioError
 from audiodae.manifest import MANIFEST_NAME, Made, Manifest
 from audiodae.options import Options
 from audiodae.plan import Job, PlanError, plan
@@ -190,8 +191,14 @@ def test_no_recording_is_ever_replaced(target: str) -> None:
 
 def test_residue_in_the_place_of_the_output_is_refused() -> None:
     touch("rec/a.wav")
-    with pytest.raises(PlanError, match="would both be written"):
+    with pytest.raises(PlanError, match=r"Two outputs of rec/a.wav would both be out/a\.wav"):
         plan(["rec"], "out", Options(residue=Path("out")))
+
+
+def test_a_name_that_can_only_be_read_is_refused_before_any_work() -> None:
+    touch("a.wav")
+    with pytest.raises(AudioError, match="does not name a format that can be written"):
+        plan(["a.wav"], "b.m4a", Options())
 
 
 def test_many_recordings_do_not_go_into_one_file() -> None:
@@ -383,6 +390,20 @@ def test_what_is_newly_asked_for_is_work_to_do(what: str) -> None:
     assert actions(more) == ["clean"]
     touch("more/a.wav.json", "more/a.wav.png")
     assert actions(more) == ["skip"]
+
+
+@pytest.mark.parametrize("what", ["vad", "plot"])
+def test_what_stands_beside_no_output_of_ours_is_not_taken_for_ours(what: str) -> None:
+    touch("rec/a.wav", "more/a.wav.json", "more/a.wav.png")
+    more = {what: Path("more")}
+    assert actions(Options(skip_existing=True, **more)) == ["refuse"]  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_tree_is_resumed_by_the_manifest_of_the_whole() -> None:
+    touch("rec/monday/a.wav")
+    made("rec/monday/a.wav", "out/monday/a.wav")
+    (job,) = plan(["rec/monday"], "out/monday", RESUME, lambda _: "same")
+    assert job.action == "skip"
 
 
 def test_a_missing_residue_is_work_to_do() -> None:
