@@ -34,6 +34,13 @@ def test_clean_speech_comes_out_as_it_came_in(shipped):
     assert abs(20 * np.log10(out.std() / clean.std())) < 1
 
 
+def test_a_quiet_recording_comes_out_as_clean_as_a_loud_one(shipped):
+    denoiser, noisy, clean, rate = shipped
+    quiet = noisy * np.float32(0.01)  # some -64 dBFS
+    loss_db = si_sdr_db(denoiser(noisy, rate), clean) - si_sdr_db(denoiser(quiet, rate), clean)
+    assert loss_db < 1
+
+
 def test_noise_goes_and_the_level_of_speech_stays(shipped):
     denoiser, noisy, clean, rate = shipped
     out = denoiser(noisy, rate)
