@@ -35,8 +35,9 @@ def warm_start(net: nn.Module, trained: nn.Module) -> None:
     closer = max(1, _stride(trained) // _stride(net))
     transposed: set[str] = set()
     moved: dict[str, Sizes] = {}
+    modules_before = dict(trained.named_modules())
     for name, module in net.named_modules():
-        before = dict(trained.named_modules()).get(name)
+        before = modules_before.get(name)
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and isinstance(before, type(module)):
             (up, right), (up_then, right_then) = (cast(Sizes, m.padding) for m in (module, before))
             moved[f"{name}.weight"] = up - up_then, right - right_then
