@@ -118,16 +118,10 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _start(denoiser: Any, options: Options, heard: Any, stop: Any) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
     if "torch" in sys.modules:  # it came with the denoiser
         sys.modules["torch"].set_num_threads(1)
     _shared = denoiser, options, heard, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _interrupt(*_: Any) -> None:
-    """SIGTERM, which may go to all processes at once, leaves nothing unfinished behind."""
-    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
@@ -145,4 +139,25 @@ def _clean(job: Job) -> FileReport:
         with heard.get_lock():
             heard.value += seconds
 
-    return clean_together([job], denoiser, options, progress, stop.is_set)[0]
+    with _ending_between_blocks() as told_to_end:
+
+        def stopped() -> bool:
+            return bool(stop.is_set() or told_to_end())
+
+        return clean_together([job], denoiser, options, progress, stopped)[0]
+
+
+@contextmanager
+def _ending_between_blocks() -> Iterator[Callable[[], bool]]:
+    """SIGTERM leaves nothing half done: inside it is only noted, and ends the process afterwards.
+
+    It comes to all processes of a group at once, and again from the pool when one of them has ended.
+    """
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if came:
+            os._exit(128 + signal.SIGTERM)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import re
+import signal
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -349,6 +351,34 @@ def test_workers_that_die_between_two_results_cost_only_what_they_had(
     assert sorted(report.source.name for report in reports) == [f"{i}.wav" for i in range(8)]
     lost = [report for report in reports if report.status == "failed"]
     assert len(lost) <= 3 and all("without a word" in report.reason for report in lost)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process of Windows can heed SIGTERM")
+def test_workers_told_to_end_at_any_moment_leave_nothing_half_done(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    """Told more than once: by `timeout`, and by the pool when another worker has ended."""
+    for i in range(12):
+        put(tmp_path / f"rec/{i:02}.wav", noise(1, RATE))
+    for start in range(0, 12, 3):  # a second or so each, most of it the start of the processes
+        jobs = plan([tmp_path / "rec"], tmp_path / "out", Options(skip_existing=True))[start:]
+        told = False
+
+        def tell(_: float) -> None:
+            nonlocal told
+            for worker in [] if told else multiprocessing.active_children():
+                for _ in range(5):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker.pid or 0, signal.SIGTERM)
+                    time.sleep(0.001)
+            told = True
+
+        reports = list(carry_out(jobs, denoiser, Options(), workers=2, progress=tell))
+        assert told and len(reports) == 12 - start
+        lost = [report for report in reports if report.status == "failed"]
+        assert all("without a word" in report.reason for report in lost)
+        whole = files_below(tmp_path / "out")
+        assert not any(TEMP_PREFIX in name for name in whole)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
