@@ -250,9 +250,11 @@ def _settled(
                 action="skip",
                 reason=f"{job.target} is there already, made with these settings.",
             )
-        # A picture or a VAD is taken for ours beside a recording that is.
-        ours = earlier[job.target] is not None
-        standing = [o for o in standing if not (earlier[o] is not None if o in earlier else ours)]
+        # A picture or a VAD is in no manifest of its own: it is ours where its recording is.
+        of_ours = {output for output, made in earlier.items() if made is not None}
+        if job.target in of_ours:
+            of_ours.update(set(job.outputs) - earlier.keys())
+        standing = [output for output in standing if output not in of_ours]
     if standing and not options.overwrite:
         unknown = ", and no manifest says that audiodae made it" if options.skip_existing else ""
         reason = f"{standing[0]} is there already{unknown}: --overwrite replaces it."

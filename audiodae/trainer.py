@@ -254,15 +254,12 @@ class Trainer:
         wanted = _shape(self.recipe)
         shape = state.get("shape", wanted)  # states of earlier versions have none
         other = sorted(key for key in {*shape, *wanted} if shape.get(key) != wanted.get(key))
-        try:
-            if other:
-                raise RuntimeError(f"{', '.join(other)}: not what they were")
-            self.net.load_state_dict(net)
-        except RuntimeError as error:
+        misfit = f"{', '.join(other)}: not what they were" if other else _misfit(self.net, net)
+        if misfit:
             raise AudiodaeError(
                 f"{self.run} holds a training of another model than the recipe's: use a new run "
-                f"folder, or --init with its model. ({error})"
-            ) from error
+                f"folder, or --init with its model. ({misfit})"
+            )
         self.ema.load_state_dict(ema)
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(optimizer)
@@ -270,6 +267,15 @@ class Trainer:
             group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0:
             self.say(f"resumed {self.run} at step {self.step}")
+
+
+def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str:
+    """Load `weights`; what torch says where they are another net's."""
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        return str(error)
+    return ""
 
 
 def _shape(recipe: Recipe) -> dict[str, Any]:
