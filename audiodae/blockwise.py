@@ -180,6 +180,7 @@ class _Track:
             endian=about.endian if container == about.container else "FILE",
             bitrate=about.bitrate,
             frames=about.frames,
+            speakers=about.speakers,
         )
 
     @property

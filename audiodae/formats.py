@@ -84,7 +84,8 @@ class AudioInfo:
     `frames` is None when only reading to the end can tell; `seconds` may then still be an estimate.
     `container` and `subtype` are libsndfile's names ("WAV", "PCM_24"), or ffmpeg's in capitals
     ("MOV,MP4,M4A...", "AAC") with `reader` "ffmpeg". `bitrate` is the average in bit/s of lossy
-    files, `bits` the resolution of lossless ones read through ffmpeg.
+    files, `bits` the resolution of lossless ones read through ffmpeg. `speakers` says which channel
+    is whose (`SF_CHANNEL_MAP_*` of libsndfile), where the header does.
     """
 
     path: Path
@@ -98,6 +99,7 @@ class AudioInfo:
     seconds: float | None = None
     bitrate: int | None = None
     bits: int | None = None
+    speakers: tuple[int, ...] = ()
     reader: str = "libsndfile"
 
 

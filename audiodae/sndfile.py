@@ -30,6 +30,7 @@ _CUT_SHORT = re.compile(
 _UNKNOWN_BYTES = 0x7FFF_F000
 _UNKNOWN_FRAMES = 2**60
 _SYSTEM_ERROR = 2
+_GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1100, 0x1101  # soundfile leaves them out
 # libsndfile signs the software tag of what it writes, in AIFF followed by stray bytes.
 _SIGNATURE = re.compile(r"\s*\(libsndfile-[\d.]+.*$", re.DOTALL)
 
@@ -49,6 +50,21 @@ class SequentialFile(soundfile.SoundFile):
         tags = {name: getattr(self, name) for name in TAG_NAMES}
         tags["software"] = _SIGNATURE.sub("", tags["software"])
         return {name: text for name, text in tags.items() if text}
+
+    @property
+    def speakers(self) -> tuple[int, ...]:
+        """Which channel is for which speaker (`SF_CHANNEL_MAP_*`); empty where nothing says so."""
+        heard = soundfile._ffi.new("int[]", self.channels)
+        size = soundfile._ffi.sizeof(heard)
+        found = soundfile._snd.sf_command(self._file, _GET_CHANNEL_MAP, heard, size)
+        return tuple(heard) if found else ()
+
+    @speakers.setter
+    def speakers(self, wanted: tuple[int, ...]) -> None:
+        """Before the first sample; containers without such a thing let it pass."""
+        given = soundfile._ffi.new("int[]", wanted)
+        size = soundfile._ffi.sizeof(given)
+        soundfile._snd.sf_command(self._file, _SET_CHANNEL_MAP, given, size)
 
 
 def open_file(fd: int, path: Path, mode: str, **form: Any) -> SequentialFile:
@@ -127,5 +143,6 @@ def _describe(path: Path, file: SequentialFile, size_bytes: int) -> AudioInfo:
         tags=file.text_tags,
         endian=file.endian,
         seconds=seconds,
+        speakers=file.speakers,
         bitrate=round(8 * size_bytes / seconds) if seconds and is_lossy(file.subtype) else None,
     )

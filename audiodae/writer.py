@@ -23,7 +23,7 @@ class Writer:
     `container` and `subtype` are libsndfile's names, by default those of the suffix;
     `output_format` chooses them for a source. `tags` are libsndfile's strings ("title", "artist",
     "comment", "date"...); `endian`, `bitrate` (bit/s, codecs only) come from the source's
-    `AudioInfo`, as does `frames`, the expected length. A WAV that outgrows 4 GiB becomes RF64.
+    `AudioInfo`, as do `speakers` and `frames`, the expected length. A WAV that outgrows 4 GiB becomes RF64.
 
     `clipped` counts samples clamped to [-1, 1 - lsb] in integer subtypes, `nonfinite` those written
     as 0 for being NaN or infinite, `frames` what was written; `warnings` names tags the container
@@ -44,6 +44,7 @@ class Writer:
         endian: str = "FILE",
         bitrate: int | None = None,
         frames: int | None = None,
+        speakers: tuple[int, ...] = (),
     ) -> None:
         self.path = Path(path)
         implied, implied_subtype = formats.container_of(container or self.path)
@@ -54,6 +55,7 @@ class Writer:
         self.warnings: list[str] = []
         formats.check_format(self.container, self.subtype, sample_rate, channels)
         fits = soundfile.check_format(self.container, self.subtype, endian)
+        self._speakers = speakers
         self._tags, self._endian, self._bitrate = tags or {}, endian if fits else "FILE", bitrate
         if formats.outgrows(self.container, self.subtype, channels, frames or 0):
             self.container = self._roomier()
@@ -145,6 +147,8 @@ class Writer:
             )
         except (soundfile.SoundFileError, OSError) as error:
             raise self._failure(error) from error
+        if self._speakers:
+            file.speakers = self._speakers
         for name in set(TAG_NAMES) & set(self._tags):
             # Containers without tags refuse them; `_verify` names those that are not there.
             with contextlib.suppress(soundfile.LibsndfileError):

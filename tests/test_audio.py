@@ -94,6 +94,15 @@ def test_string_tags_are_kept(tmp_path, suffix):
     assert info(again).tags == TAGS
 
 
+@pytest.mark.parametrize("container", ["WAVEX", "RF64"])
+def test_a_channel_stays_with_its_speaker(tmp_path, container):
+    surround = (2, 3, 4, 11, 14, 15)  # 5.1, surrounds at the sides
+    write(tmp_path / "a", noise(6), 48000, container, "PCM_24", speakers=surround)
+    assert info(tmp_path / "a").speakers == surround
+    assert info(write(tmp_path / "a.wav", noise(6)).path).speakers == ()  # nothing there says so
+    write(tmp_path / "a.flac", noise(6), speakers=surround)  # FLAC has one order, and no matter
+
+
 def test_tags_that_a_container_cannot_hold_are_named(tmp_path):
     assert "artist" in write(tmp_path / "x.au", noise(), tags={"artist": "A"}).warnings[0]
     mp3 = write(tmp_path / "x.mp3", noise(), tags={"artist": "A", "license": "CC0"})

@@ -127,6 +127,15 @@ def test_the_format_and_the_tags_stay(
         assert getattr(after, name) == getattr(before, name), name
 
 
+def test_surround_stays_with_its_speakers(denoiser: Denoiser, tmp_path: Path) -> None:
+    surround = (2, 3, 4, 11, 14, 15)  # 5.1, surrounds at the sides
+    form = {"container": "WAVEX", "speakers": surround}
+    before = put(tmp_path / "a.wav", noise(6, 4000), 48_000, **form)
+    report = clean_file(before, None, denoiser, Options(residue=tmp_path / "removed"))
+    for made in (report.target, tmp_path / "removed/a.wav"):
+        assert info(made).container == "WAVEX" and info(made).speakers == surround
+
+
 def test_a_wrong_suffix_keeps_what_is_inside(denoiser: Denoiser, tmp_path: Path) -> None:
     put(tmp_path / "a.flac", noise(1, 8000)).rename(tmp_path / "a.wav")
     after = info(clean_file(tmp_path / "a.wav", None, denoiser).target)
