@@ -14,8 +14,11 @@ Pressed = Callable[[float], str]
 
 @contextmanager
 def keys() -> Iterator[Pressed]:
-    """A function that tells the next key while the context lasts; nothing where no terminal is."""
-    if not sys.stdin.isatty():
+    """A function that tells the next key while the context lasts; nothing where no terminal is.
+
+    A job in the background (`&`, Ctrl-Z and `bg`) leaves the terminal alone: the system would stop it.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
         yield _none
     elif os.name == "nt":
         yield _windows_key
@@ -26,10 +29,19 @@ def keys() -> Iterator[Pressed]:
         number = sys.stdin.fileno()
         before = termios.tcgetattr(number)
         try:
-            tty.setcbreak(number)
+            if _in_foreground(number):
+                tty.setcbreak(number)
             yield _unix_key
         finally:
-            termios.tcsetattr(number, termios.TCSADRAIN, before)
+            if _in_foreground(number):
+                termios.tcsetattr(number, termios.TCSADRAIN, before)
+
+
+def _in_foreground(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # not the one that our session is controlled by: nobody will stop us
+        return True
 
 
 def _none(seconds: float) -> str:
@@ -41,7 +53,9 @@ def _unix_key(seconds: float) -> str:
     import select
 
     number = sys.stdin.fileno()
-    if select.select([number], [], [], seconds)[0]:
+    if not _in_foreground(number):
+        return _none(seconds)
+    if select.select([number], [], [], seconds)[0] and _in_foreground(number):
         return os.read(number, 1).decode("ascii", "ignore")
     return ""
 

@@ -101,7 +101,9 @@ class Live:
         self.delay = stream.latency + block_length + headroom
         self.error: Exception | None = None
         self._strength = stream.mix
-        self._longest_backlog = int(LONGEST_BACKLOG_SECONDS * stream.sample_rate)
+        # Devices may hand out two long blocks at once, and a third may come meanwhile.
+        seconds = int(LONGEST_BACKLOG_SECONDS * stream.sample_rate)
+        self._longest_backlog = max(seconds, 3 * block_length)
         capacity = 2 * (self._longest_backlog + self.delay + block_length)
         self._heard = Ring(capacity, stream.channels)
         self._cleaned = Ring(capacity, stream.channels)

@@ -1,7 +1,9 @@
 """Live cleaning: the delay is fixed whatever the worker does, and all that went wrong is counted."""
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -132,6 +134,21 @@ def test_a_long_backlog_is_dropped_and_counted_and_the_delay_is_what_it_was(deno
     heard = bench.played[again + bench.live.delay : bench.at]
     np.testing.assert_array_equal(heard, wet[: len(heard)])
     assert bench.live.tally.dropped_samples == 81 * BLOCK
+
+
+@pytest.mark.parametrize("block", [BLOCK, 35 * RATE // 100, RATE // 2])
+def test_a_device_that_hands_out_two_blocks_at_once_loses_nothing(denoiser, block):
+    live = Live(denoiser.stream(sample_rate=RATE), block, headroom=block)
+    sound = noise(1, 12 * block).T
+    played = np.empty_like(sound)
+    for first in range(0, len(sound), 2 * block):
+        for at in (first, first + block):
+            live.exchange(sound[at : at + block], played[at : at + block])
+        while live.clean_next():
+            pass
+    assert live.tally.dropped_samples == live.tally.late_samples == 0
+    wet = cleaned(denoiser, sound)
+    np.testing.assert_array_equal(played[live.delay :], wet[: len(sound) - live.delay])
 
 
 def test_memory_is_bounded_however_long_the_worker_sleeps(denoiser):
@@ -482,3 +499,22 @@ def test_a_real_sound_server_hears_the_cleaned_sound(sound_server, tmp_path):
     like_cleaned = np.median([found(part, call) for part in cleaned_parts])
     like_noisy = np.median([found(part, call) for part in noisy_parts])
     assert like_cleaned > max(0.7, like_noisy + 0.05), (like_cleaned, like_noisy, said)
+
+
+def test_a_job_in_the_background_leaves_the_terminal_alone_and_is_not_stopped(tmp_path):
+    pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
+    (tmp_path / "keys.py").write_text(KEYS.replace("5.0", "0.1"))
+    job = f"{shlex.quote(sys.executable)} {shlex.quote(str(tmp_path / 'keys.py'))}"
+    process, terminal = pty.fork()
+    if process == 0:  # with job control: the job gets a process group of its own
+        os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+        os.execvp("sh", ["sh", "-mc", f"{job} & sleep 1; wait %1; echo done"])
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal ends with the shell
+        while b"done" not in said and (more := os.read(terminal, 1000)):
+            said += more
+            assert b"topped" not in said
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    os.close(terminal)
+    assert b"['', '', '']" in said
