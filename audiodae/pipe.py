@@ -18,10 +18,8 @@ import numpy as np
 from audiodae.errors import AudioError
 from audiodae.formats import silence_nonfinite
 from audiodae.signals import Stop
-from audiodae.wav import ENCODINGS, UNKNOWN_BYTES, PcmLayout, parse_fmt
+from audiodae.wav import ENCODINGS, UNKNOWN_BYTES, PcmLayout, is_placeholder, parse_fmt
 
-# Writers that cannot know the length put 0, all ones, or (sox) nearly 2 GiB into the header.
-_ENDLESS_BYTES = range(0x7FFF_F000, UNKNOWN_BYTES + 1)
 _HEADER_CHUNK_BYTES = 65536
 
 
@@ -163,9 +161,9 @@ class PipeReader:
             self.frames = data_bytes_64 // layout.frame_bytes
         elif size == 0:
             # Where more chunks are announced after the data, the recording truly is empty.
-            empty = self._position - 8 < riff_bytes < _ENDLESS_BYTES.start
+            empty = self._position - 8 < riff_bytes and not is_placeholder(riff_bytes)
             self.frames = 0 if empty else None
-        elif size not in _ENDLESS_BYTES:
+        elif not is_placeholder(size):
             self.frames = size // layout.frame_bytes
         if self.frames is not None:
             self._left = self.frames * layout.frame_bytes

@@ -16,18 +16,17 @@ import soundfile
 
 from audiodae.errors import AudioError
 from audiodae.formats import AudioInfo, check_layout, is_lossy
+from audiodae.wav import is_placeholder
 
 TAG_NAMES = (
     *("title", "artist", "comment", "date", "album", "genre", "tracknumber"),
     *("copyright", "license", "software"),
 )
 
-# What libsndfile notes of a sound chunk that claims more bytes than the file has. Claims of nearly
-# 2 GiB and more are what streaming recorders write when they do not know.
+# What libsndfile notes of a sound chunk that claims more bytes than the file has.
 _CUT_SHORT = re.compile(
     r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", re.M
 )
-_UNKNOWN_BYTES = 0x7FFF_F000
 _UNKNOWN_FRAMES = 2**60
 _SYSTEM_ERROR = 2
 _GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1100, 0x1101  # soundfile leaves them out
@@ -118,7 +117,7 @@ class SndfileSource:
     def cut_short(self) -> tuple[int, int] | None:
         """Bytes of sound announced and present, if the header announces more than there is."""
         for announced, present in _CUT_SHORT.findall(self._file.extra_info):
-            if int(present) < int(announced) and not _UNKNOWN_BYTES <= int(announced) < 2**32:
+            if int(present) < int(announced) and not is_placeholder(int(announced)):
                 return int(announced), int(present)
         return None
 

@@ -15,6 +15,9 @@ from audiodae.formats import check_layout, quantise
 
 ENCODINGS = ("s16", "s24", "s32", "f32")
 UNKNOWN_BYTES = 0xFFFF_FFFF
+# What writers that cannot know the length announce: about all ones, or about 2 GiB (sox, arecord).
+# In between lie long recordings.
+_PLACEHOLDERS = (range(0x7FFF_F000, 0x8000_1000), range(0xFFFF_F000, UNKNOWN_BYTES + 1))
 _SAMPLE_BYTES = {"u8": 1, "s16": 2, "s24": 3, "s32": 4, "f32": 4, "f64": 8}
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _FMT = "HHIIHH"
@@ -83,6 +86,11 @@ class PcmLayout:
             riff_bytes = 20 + len(fmt) + data_bytes + data_bytes % 2
         start = struct.pack("<4sI4s4sI", b"RIFF", riff_bytes, b"WAVE", b"fmt ", len(fmt))
         return start + fmt + struct.pack("<4sI", b"data", data_bytes)
+
+
+def is_placeholder(size_bytes: int) -> bool:
+    """Whether a size in a header only says that nobody knew it."""
+    return any(size_bytes in sizes for sizes in _PLACEHOLDERS)
 
 
 def parse_fmt(body: bytes, byte_order: str) -> PcmLayout:

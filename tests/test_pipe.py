@@ -119,7 +119,14 @@ def test_odd_chunks_are_padded_and_what_follows_the_data_is_no_sound():
     assert PipeReader(io.BytesIO(data)).read(100).shape == (1, 10)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF])
+@pytest.mark.parametrize("size", [0x7FFF_E000, 0x9000_0000, 0xFFFF_0000])
+def test_a_long_recording_says_its_length_even_above_2_gib(size):
+    reader = PipeReader(io.BytesIO(wav(PCM_MONO, size=size)))
+    assert reader.frames == size // 2
+    assert read_all(reader).shape == (1, 10) and reader.truncated
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0xFFFFFFDB, 0x7FFFF000, 0x7FFFFFFF, 0x80000000])
 @pytest.mark.parametrize("riff", [0, 36, 0xFFFFFFFF, 0x7FFFF024])
 def test_an_unknown_size_means_until_the_end(size, riff):
     reader = PipeReader(io.BytesIO(wav(PCM_MONO, riff=riff, size=size)))
