@@ -179,7 +179,8 @@ def _load(given: dict[str, Any]) -> Any:
 
     engine, device = given["engine"], given["device"]
     if device == "auto":
-        device = "cpu" if engine == "onnx" or not _has_cuda() else "cuda"
+        for_cpu = engine == "onnx" or str(given["model"]).lower().endswith(".onnx")
+        device = "cpu" if for_cpu or not _has_cuda() else "cuda"
     denoiser = load(given["model"] or DEFAULT_MODEL, device, engine)
     if "torch" in sys.modules:
         # The net is too small to share out: a second thread mostly waits, and costs when cores are

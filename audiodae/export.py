@@ -6,7 +6,7 @@
     NAME_after (batch, ...)                out: the state for the next call
 
 `batch` and `frames` are free; one frame at a time and blocks give the same. Making frames, features and
-sound again is outside (`stft.py`, `features.py`), with the numbers in the file's metadata, each as JSON.
+sound again is outside (`stft.py`, `features.py`); the file's metadata say how, and have all numbers for it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,25 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from audiodae.checkpoint import checkpoint_path, describe, load_denoiser, replace_file
 from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError
-from audiodae.features import FEATURE_CHANNELS
+from audiodae.features import FEATURE_CHANNELS, FLOOR_POWER, band_matrix
 from audiodae.onnx_net import AFTER, FEATURES, FORMAT, MASK
 
 OPSET = 17
+_HOW_TO = (
+    "B (bands x bins): row k of band_matrix is [first bin, weights from there on], the rest is 0. "
+    "A frame: n_fft samples times window, hop_length after the last; real FFT: spectrum s of n_fft/2+1 bins. "
+    "p = |s|^2 + floor_power; g = p^((compression-1)/2). features: sqrt(p) g, Re(s) g, Im(s) g, each times "
+    "the transpose of B with its rows divided by their sums. mask: real and imaginary part, each times B, "
+    "make a complex mask of the bins. s times mask; inverse real FFT; times window; overlap-add."
+)
 
 
 def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str]) -> Path:
@@ -103,6 +112,15 @@ def _graph(net: DenoiserNet, metadata: dict[str, str]) -> bytes:
     return data
 
 
+def _sparse(matrix: npt.NDArray[np.float64]) -> list[tuple[int, list[float]]]:
+    """Of each row the first column that is not zero, and the values from there to the last such."""
+    rows = []
+    for row in matrix:
+        first, last = np.flatnonzero(row)[[0, -1]].tolist()
+        rows.append((first, [round(value, 9) for value in row[first : last + 1].tolist()]))
+    return rows
+
+
 def _metadata(net: DenoiserNet, card: dict[str, Any]) -> dict[str, str]:
     """Texts stand as they are, the rest as JSON."""
     stft = net.stft
@@ -116,9 +134,13 @@ def _metadata(net: DenoiserNet, card: dict[str, Any]) -> dict[str, str]:
         "sample_rate": stft.sample_rate,
         "n_fft": stft.n_fft,
         "hop_length": stft.hop_length,
-        "window": "square root of the periodic Hann window, both ways",
+        "how_to": _HOW_TO,
+        "window": [round(value, 9) for value in stft.window().tolist()],
         "latency_samples": stft.n_fft - 1,  # at a block of one frame
         "bands": card["config"]["bands"],
+        "band_matrix": _sparse(band_matrix(net.config.bands, stft)),
+        "compression": net.config.bands.compression,
+        "floor_power": FLOOR_POWER,
         "states": {name: list(value.shape[1:]) for name, value in net.initial_state(1).items()},
         "config": card["config"],
     }

@@ -18,7 +18,7 @@ from audiodae.arrays import Array, Constant, array_namespace
 from audiodae.stft import Stft
 
 FEATURE_CHANNELS = 3  # compressed magnitude, real part, imaginary part
-_FLOOR_POWER = 1e-10  # keeps the compression's slope finite in digital silence
+FLOOR_POWER = 1e-10  # keeps the compression's slope finite in digital silence
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Bands:
         """`(batch, frames, bins)` complex -> `(batch, 3, frames, bands)`."""
         xp = array_namespace(spec)
         real, imag = xp.real(spec), xp.imag(spec)
-        power = real * real + imag * imag + _FLOOR_POWER
+        power = real * real + imag * imag + FLOOR_POWER
         shrink = power ** ((self.config.compression - 1.0) / 2.0)
         compressed = xp.stack((xp.sqrt(power) * shrink, real * shrink, imag * shrink), axis=1)
         return compressed @ _matrices(self.config, self.stft)[0].like(compressed)

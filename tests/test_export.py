@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import audiodae
 from audiodae.checkpoint import (
     checkpoint_path,
     describe,
@@ -93,6 +96,37 @@ def test_the_metadata_say_all_one_must_know(small):
     assert sizes == ["batch", 3, "frames", 128]
 
 
+def test_the_file_alone_cleans_with_numpy_and_its_metadata(small):
+    path = export(small, small.with_name("elsewhere.onnx"))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    texts = {"kind", "description", "licence", "sha256", "how_to"}
+    know = {key: json.loads(value) for key, value in about.items() if key not in texts}
+    n_fft, hop, window = know["n_fft"], know["hop_length"], np.array(know["window"])
+    bands = np.zeros((len(know["band_matrix"]), n_fft // 2 + 1))
+    for row, (first, weights) in zip(bands, know["band_matrix"], strict=True):
+        row[first : first + len(weights)] = weights
+
+    noisy = 0.1 * np.random.default_rng(0).standard_normal(20 * hop)
+    padded = np.concatenate([np.zeros(n_fft - hop), noisy, np.zeros(n_fft)])
+    starts = range(0, len(padded) - n_fft + 1, hop)
+    spectra = np.stack([np.fft.rfft(padded[at : at + n_fft] * window) for at in starts])
+    power = np.abs(spectra) ** 2 + know["floor_power"]
+    gain = power ** ((know["compression"] - 1) / 2)
+    seen = np.stack([np.sqrt(power) * gain, spectra.real * gain, spectra.imag * gain])
+    features = seen @ (bands / bands.sum(axis=1, keepdims=True)).T
+    state = {name: np.zeros((1, *shape), "f4") for name, shape in know["states"].items()}
+    (mask, *_) = session.run(None, {"features": features[None].astype("f4"), **state})
+    real, imaginary = mask[0] @ bands
+    cleaned = np.zeros(len(padded))
+    for at, frame in zip(starts, np.fft.irfft(spectra * (real + 1j * imaginary)), strict=True):
+        cleaned[at : at + n_fft] += frame * window
+
+    wanted = audiodae.load(small)(noisy, sample_rate=know["sample_rate"])
+    assert np.abs(wanted).max() > 0.01
+    np.testing.assert_allclose(cleaned[n_fft - hop :][: len(noisy)], wanted, rtol=0, atol=1e-4)
+
+
 def test_an_export_beside_the_weights_is_taken_from_then_on(small):
     assert load_net(small).engine == "torch"
     with pytest.raises(CheckpointError, match="audiodae export"):
@@ -112,6 +146,15 @@ def test_an_export_alone_is_a_model(small, tmp_path):
     assert load_net(path).engine == "onnx"
     with pytest.raises(AudiodaeError, match="safetensors file for torch"):
         load_net(path, engine="torch")
+
+
+def test_on_a_machine_with_a_gpu_an_export_still_cleans_on_the_cpu(small, tmp_path, monkeypatch):
+    path = export(small, tmp_path / "alone.onnx")
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    monkeypatch.setattr("audiodae.cli_clean._has_cuda", lambda: True)
+    words = ["clean", str(tmp_path / "a.wav"), "--model", str(path)]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
 
 
 def test_a_changed_byte_of_an_export_is_noticed(small):
