@@ -10,6 +10,7 @@ Names are imported when first used, so `import audiodae` is quick and does not l
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ _HOMES = {
     "clean_folder": "audiodae.clean",
     "load": "audiodae.api",
 }
+
+if importlib.util.find_spec("torch") is None:
+    __all__.remove("Denoise")  # asked for by name, it says what it needs
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ _TAGS = {
     "encoder": "software",
 }
 _LOSSLESS = ("ALAC", "FLAC", "PCM_", "APE", "TTA", "WAVPACK", "WMALOSSLESS", "TRUEHD", "MLP")
+_FLOATS = {"flt": "FLOAT", "dbl": "DOUBLE"}  # planar ones end in "p"
 
 
 def available() -> bool:
@@ -46,7 +47,7 @@ def probe(path: Path) -> AudioInfo:
         raise AudioError(
             f"{path} needs the ffmpeg program to be read, and it is not on PATH; {HOW_TO_INSTALL}."
         )
-    stream_keys = "codec_name,sample_rate,channels,bit_rate,bits_per_raw_sample,duration"
+    stream_keys = "codec_name,sample_fmt,sample_rate,channels,bit_rate,bits_per_raw_sample,duration"
     wanted = f"format=format_name,duration,bit_rate:format_tags:stream_tags:stream={stream_keys}"
     command = [program, "-v", "error", "-select_streams", "a:0", "-show_entries", wanted]
     command += ["-of", "json", *_input(path)]
@@ -68,13 +69,14 @@ def probe(path: Path) -> AudioInfo:
     bits = _number(stream.get("bits_per_raw_sample"))
     rate = _number(stream.get("bit_rate")) or _number(container.get("bit_rate"))
     lossless = codec.startswith(_LOSSLESS)
+    floats = _FLOATS.get(str(stream.get("sample_fmt"))[:3])
     return AudioInfo(
         path=path,
         sample_rate=sample_rate,
         channels=channels,
         frames=None,
         container=str(container.get("format_name", "unknown")).upper(),
-        subtype=codec,
+        subtype=floats if lossless and floats else codec,
         tags=_tags(stream.get("tags", {}) | container.get("tags", {})),
         seconds=_number(stream.get("duration")) or _number(container.get("duration")),
         bitrate=int(rate) if rate and not lossless else None,

@@ -72,7 +72,7 @@ class Streamer:
                 "alone) or 'mid' (the mean of the channels) is wanted."
             )
         self._net = net
-        self._home = Home.of(next(iter(net.initial_state(1).values())))
+        self._home = Home("numpy" if net.engine == "onnx" else "torch", str(net.device))
         self.sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
         self.batch = _positive("batch", batch)
         self.channels = _positive("channels", channels)

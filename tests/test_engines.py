@@ -89,6 +89,7 @@ def test_a_state_moves_from_one_engine_to_the_other(speech):
 
 
 LIGHT = """
+import pydoc
 import numpy as np
 import audiodae
 
@@ -102,6 +103,7 @@ source, folder = sys.argv[1:]
 assert audiodae.clean_file(source, folder + "/one.wav", denoiser).status == "done"
 loaded = {name.split(".")[0] for name in sys.modules}
 assert not loaded & {"torch", "safetensors", "onnx", "scipy"}, loaded
+assert "Denoise" not in dir(audiodae) and pydoc.render_doc(audiodae)
 for ask in (lambda: audiodae.load(engine="torch"), lambda: audiodae.load(device="cuda")):
     try:
         ask()

@@ -39,6 +39,16 @@ def read(path, block=10000):
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_f64be", "wavpack"])
+def test_floats_stay_floats(tmp_path, codec):
+    options = ["-c:a", codec] + (["-sample_fmt", "fltp"] if codec == "wavpack" else [])
+    encode(tmp_path / "x.mkv", tone(), *options, subtype="FLOAT")
+    about = info(tmp_path / "x.mkv")
+    assert about.subtype in ("FLOAT", "DOUBLE")
+    assert output_format(about)[:2] == ("WAV", about.subtype)
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize(
     ("name", "options"),
     [

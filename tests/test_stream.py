@@ -56,6 +56,19 @@ def run(streamer: Streamer, x: np.ndarray, lengths: list[int] | None = None) -> 
     return np.concatenate([*(streamer.feed(chunk) for chunk in chunks), streamer.flush()], axis=-1)
 
 
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_a_net_without_memory_streams_like_any_other(engine, tmp_path):
+    net = DenoiserNet(DenoiserConfig(channels=(8, 16), blocks=0)).eval()
+    save_checkpoint(tmp_path / "net.safetensors", net)
+    if engine == "onnx":
+        export(tmp_path / "net.safetensors", tmp_path / "net.onnx")
+    streamer = Streamer(tmp_path / "net.safetensors", engine=engine)
+    x = noise(9000)
+    assert np.isfinite(run(streamer, x, [100, 8000])).all()
+    streamer.reset()
+    assert run(streamer, x).shape == x.shape
+
+
 def decibels(x: np.ndarray) -> float:
     return float(10 * np.log10(np.mean(np.square(x, dtype=np.float64)) + 1e-20))
 
