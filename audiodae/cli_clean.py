@@ -261,7 +261,7 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
         with heeding_signals() as stopped:
             for report in _run(jobs, denoiser, options, given, stopped):
                 reports.append(report)
-                tell(report, given["verbose"], given["quiet"])
+                tell(report, given["verbose"])
     except (KeyboardInterrupt, SystemExit):
         left = len(jobs) - len(reports)
         say(f"{left} of {len(jobs)} recordings are left; --skip-existing goes on with them.")

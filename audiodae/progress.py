@@ -62,7 +62,7 @@ def show(jobs: list[Job]) -> bool:
     return all(job.action != "refuse" for job in jobs)
 
 
-def tell(report: FileReport, verbose: bool, quiet: bool) -> None:
+def tell(report: FileReport, verbose: bool) -> None:
     if verbose:
         figures = f"{report.seconds:.1f} s"
         if report.real_time_factor:
@@ -71,9 +71,8 @@ def tell(report: FileReport, verbose: bool, quiet: bool) -> None:
             figures += f", {report.attenuation_db:.1f} dB quieter"
         arrow = f"{report.source} -> {report.target} ({figures})"
         say(arrow if report.status == "done" else f"{report.status}: {report.reason}")
-    if not quiet:
-        for warning in report.warnings:
-            say(f"Warning: {warning}")
+    for warning in report.warnings:
+        say(f"Warning: {warning}")
 
 
 def say(line: str) -> None:

@@ -50,8 +50,7 @@ class Finder:
             return self._tree(path)
         if os.path.lexists(path) or not glob.has_magic(source):
             return [self._file(path, Path(path.name))]
-        base, matches = self._matches(source)
-        found: list[Found] = []
+        base, matches, found = self._matches(source)
         for match in matches:
             if os.path.isdir(match):
                 found += self._tree(match)
@@ -97,17 +96,23 @@ class Finder:
     def _changed(self, path: Path) -> bool:
         return isinstance(self._outputs, Outputs) and self._outputs.changed(path)
 
-    def _matches(self, pattern: str) -> tuple[str, list[Path]]:
-        """The folder before the first wildcard, and what the pattern matches below it, sorted."""
+    def _matches(self, pattern: str) -> tuple[str, list[Path], list[Found]]:
+        """The folder before the first wildcard, what the pattern matches below it, sorted, and what
+        could not be looked into.
+        """
         parts = Path(pattern).parts
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         base = os.path.join(*parts[:fixed]) if fixed else "."
         if "**" not in parts:
-            return base, [Path(match) for match in sorted(glob.glob(pattern))]
+            return base, [Path(match) for match in sorted(glob.glob(pattern))], []
         # The standard library follows loops of links under "**"; our own walk does not.
-        below = [path for path, problem in walk(Path(base), self._closed) if not problem]
-        fitting = [path for path in below if _fits(path.relative_to(base).parts, parts[fixed:])]
-        return base, sorted(fitting)
+        fitting, closed = [], []
+        for path, problem in walk(Path(base), self._closed):
+            if problem:
+                closed.append(_refused(path, problem))
+            elif _fits(path.relative_to(base).parts, parts[fixed:]):
+                fitting.append(path)
+        return base, sorted(fitting), closed
 
 
 def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str]]:

@@ -140,6 +140,9 @@ def test_quiet_says_nothing_and_verbose_names_every_file(run: Any) -> None:
     put("rec/a.wav")
     put("rec/b.wav")
     assert run("rec", "-q").output == ""
+    Path("rec/b.wav").write_bytes(Path("rec/b.wav").read_bytes()[:5000])
+    assert "rec/b.wav is cut short" in run("rec", "-q", "--overwrite").stderr
+    put("rec/b.wav")
     result = run("rec", "-v", "--overwrite")
     assert "rec/a.wav -> rec-clean/a.wav (0.5 s" in result.stderr
     assert "2 cleaned: 1.0 s of audio" in result.stderr
