@@ -28,14 +28,17 @@ _held: set[int] = set()  # descriptors with a lock
 class AtomicFile:
     """An empty file open as `fd` at `path`, which `commit` turns into `target`.
 
+    With `replace` False nothing that is, or meanwhile appears, under the target's name is replaced.
     Raises AudioError where the target cannot be: no such folder, a folder itself, write-protected,
-    a name too long, or just being written by someone else. `discard` (also after a failed `commit`)
-    leaves nothing behind. As a context manager it commits on a clean end.
+    a name too long, there already, or just being written by someone else. `discard` (also after a
+    failed `commit`) leaves nothing behind. As a context manager it commits on a clean end.
     """
 
-    def __init__(self, target: Path, salt: str = "") -> None:
-        self.target = target
+    def __init__(self, target: Path, salt: str = "", *, replace: bool = True) -> None:
+        self.target, self.replace = target, replace
         _check_target(target)
+        if not replace and os.path.lexists(target):
+            raise self._appeared()
         digest = hashlib.sha256(os.fsencode(target.name) + salt.encode()).hexdigest()[:16]
         self.path = target.parent / f"{TEMP_PREFIX}{digest}{TEMP_SUFFIX}"
         self.fd = -1
@@ -72,12 +75,34 @@ class AtomicFile:
             os.close(os.dup(self.fd))
             if os.name == "nt":
                 self._close()
-            os.replace(self.path, self.target)
+            self._put()
             self._done = True
+        except AudioError:
+            self.discard()
+            raise
         except OSError as error:
             self.discard()
             raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
         self._close()
+
+    def _put(self) -> None:
+        if not self.replace:
+            try:
+                os.link(self.path, self.target)
+                os.unlink(self.path)
+                return
+            except FileExistsError as error:
+                raise self._appeared() from error
+            except OSError as error:  # no links there (exFAT, network shares): as good as can be
+                if os.path.lexists(self.target):
+                    raise self._appeared() from error
+        os.replace(self.path, self.target)
+
+    def _appeared(self) -> AudioError:
+        return AudioError(
+            f"{self.target} was not there when the work began, and is now: it stays as it is. "
+            "Remove it, or say --overwrite."
+        )
 
     def discard(self) -> None:
         """Remove the unfinished file; does nothing after `commit`."""
@@ -116,9 +141,12 @@ class AtomicFile:
                 # Between open and lock its writer may have renamed or removed it: then it is not
                 # ours.
                 with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(fd), os.stat(self.path)):
-                        _held.add(fd)
-                        return fd
+                    ours = os.fstat(fd)
+                    if os.path.samestat(ours, os.stat(self.path)):
+                        if ours.st_nlink < 2:
+                            _held.add(fd)
+                            return fd
+                        os.unlink(self.path)  # it got its name in a run that was killed right then
             except BaseException:
                 os.close(fd)
                 raise

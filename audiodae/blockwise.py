@@ -136,6 +136,7 @@ class _Track:
 
     def __init__(self, job: Job, options: Options) -> None:
         self.job = job
+        self._overwrite = options.overwrite
         self.failure = ""
         self.model = ""
         self.voice: VoiceTrack | None = None
@@ -156,7 +157,9 @@ class _Track:
                 self._residue = self._files.enter_context(self._create(job.residue, options))
             if job.vad is not None:
                 job.vad.parent.mkdir(parents=True, exist_ok=True)
-                self._vad = self._files.enter_context(AtomicFile(job.vad))
+                self._vad = self._files.enter_context(
+                    AtomicFile(job.vad, replace=self._may_replace(job.vad))
+                )
         except Exception as error:
             self.fail(error)
         except BaseException as error:
@@ -181,7 +184,11 @@ class _Track:
             bitrate=about.bitrate,
             frames=about.frames,
             speakers=about.speakers,
+            replace=self._may_replace(path),
         )
+
+    def _may_replace(self, path: Path) -> bool:
+        return self._overwrite or path in self.job.replaces
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,15 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
             yield order[start : start + GPU_BATCH]
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What was known of an output, and what lay there, when the work on it began."""
+
+    before: Made | None
+    made: Made
+    stamp: tuple[int, int, int] | None
+
+
 class _Ledger:
     """Keeps the manifests: what was begun is ours, what is done need not be done again."""
 
@@ -182,7 +191,7 @@ class _Ledger:
         self._options = options
         self._fingerprint = fingerprint
         self._manifests: dict[Path, Manifest] = {}
-        self._before: dict[Path, tuple[Made | None, Made]] = {}
+        self._begun: dict[tuple[Path, Path], _Begun] = {}
 
     def begin(self, job: Job) -> None:
         # What cannot be entered here cannot be written either, and the job itself will say why.
@@ -194,18 +203,22 @@ class _Ledger:
                 if root not in self._manifests:
                     self._manifests[root] = Manifest(root)
                 manifest = self._manifests[root]
-                self._before[output] = manifest.get(output), made
-                manifest.record(output, made)
+                before = manifest.get(output)
+                self._begun[root, output] = _Begun(before, made, _stamp(output))
+                manifest.record(output, made, job.source)
 
     def end(self, job: Job, report: FileReport) -> FileReport:
         try:
             for root, output in job.recorded(self._options):
-                before, made = self._before.pop(output, (None, None))
-                if made is not None and report.status == "done":
-                    made = replace(made, target_bytes=output.stat().st_size, model=report.model)
-                    self._manifests[root].record(output, made)
-                elif made is not None:  # what was there before the failure is still there
-                    self._manifests[root].record(output, before)
+                begun = self._begun.pop((root, output), None)
+                if begun is None:
+                    continue
+                if report.status == "done" and _stamp(output) != begun.stamp:
+                    size = output.stat().st_size
+                    made = replace(begun.made, target_bytes=size, model=report.model)
+                    self._manifests[root].record(output, made, job.source)
+                else:
+                    self._as_before(root, output, begun)
         except OSError as error:
             if report.status != "done":
                 return report  # it says what is wrong
@@ -214,6 +227,23 @@ class _Ledger:
         return report
 
     def close(self) -> None:
-        """Where nothing came of the work, leave no manifest and no empty folder behind."""
+        """Forget what was begun and came to nothing; leave no empty manifest or folder behind."""
+        for (root, output), begun in self._begun.items():
+            with contextlib.suppress(OSError):
+                self._as_before(root, output, begun)
         for manifest in self._manifests.values():
             manifest.close()
+
+    def _as_before(self, root: Path, output: Path, begun: _Begun) -> None:
+        """What lay there before the work began is still there, unless a worker's last act replaced it."""
+        if _stamp(output) == begun.stamp:
+            self._manifests[root].record(output, begun.before)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from one that is put in its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

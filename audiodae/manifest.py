@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 MANIFEST_NAME = ".audiodae-manifest.jsonl"
@@ -22,7 +22,8 @@ class Made:
     """One output: the source it came from (size in bytes, mtime in ns), its settings, its own size.
 
     `target_bytes` is -1 while the work is under way. `model` is the name of what cleaned it, for the
-    reader: what decides is the `fingerprint`, which knows the weights.
+    reader: what decides is the `fingerprint`, which knows the weights. `source` is where the recording
+    lay, seen from the manifest's folder; empty in lines of earlier versions.
     """
 
     source_bytes: int
@@ -30,6 +31,7 @@ class Made:
     fingerprint: str
     target_bytes: int = -1
     model: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, source: Path, fingerprint: str, target: Path | None = None) -> Made:
@@ -56,9 +58,11 @@ class Manifest:
     def get(self, target: Path) -> Made | None:
         return self.made.get(self.key(target))
 
-    def record(self, target: Path, made: Made | None) -> None:
+    def record(self, target: Path, made: Made | None, source: Path | None = None) -> None:
         """Append one line; `made` None says that `target` is not ours (the work on it failed)."""
         key = self.key(target)
+        if made is not None and source is not None:
+            made = replace(made, source=_seen_from(self.root, source))
         if made is None:
             self.made.pop(key, None)
         else:
@@ -95,19 +99,27 @@ class Outputs:
 
     def made(self, path: Path) -> Made | None:
         """What a manifest says of it; None where none does."""
-        return next(iter(self._entries(path)), None)
+        return next((made for _, made in self._entries(path)), None)
+
+    def made_from_another(self, path: Path, source: Path) -> Path | None:
+        """The recording that `path` was made from, where that is another one, and still there."""
+        for folder, made in self._entries(path):
+            before = Path(os.path.realpath(folder / made.source))
+            if made.source and before.exists() and before != Path(os.path.realpath(source)):
+                return before
+        return None
 
     def changed(self, path: Path) -> bool:
         """Whether what lies under the name of one of our outputs is not, or no longer, what we wrote."""
         with contextlib.suppress(OSError):
             size = path.stat().st_size
-            return all(made.target_bytes not in (-1, size) for made in self._entries(path))
+            return all(made.target_bytes not in (-1, size) for _, made in self._entries(path))
         return False
 
-    def _entries(self, path: Path) -> list[Made]:
+    def _entries(self, path: Path) -> list[tuple[Path, Made]]:
         spellings = {os.path.abspath(path), os.path.realpath(path)}
         return [
-            made[key]
+            (folder, made[key])
             for spelled in spellings
             for folder in Path(spelled).parents
             if (made := self._in(str(folder)))
@@ -118,6 +130,14 @@ class Outputs:
         if folder not in self._read:
             self._read[folder] = _read(Path(folder) / MANIFEST_NAME)
         return self._read[folder]
+
+
+def _seen_from(root: Path, source: Path) -> str:
+    here, there = os.path.realpath(root), os.path.realpath(source)
+    try:
+        return Path(os.path.relpath(there, here)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return there
 
 
 def _read(path: Path) -> dict[str, Made]:

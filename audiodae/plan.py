@@ -32,7 +32,7 @@ class Job:
 
     `root` is the folder of the outputs and holds the manifest. `container` is set where the format
     is not that of the recording (a word such as "flac" or ".flac"). `reason` says why a job is
-    skipped or refused.
+    skipped or refused. `replaces` are outputs that are there and may be replaced.
     """
 
     source: Path
@@ -44,6 +44,7 @@ class Job:
     container: str | None = None
     action: Action = "clean"
     reason: str = ""
+    replaces: tuple[Path, ...] = ()
 
     @property
     def outputs(self) -> list[Path]:
@@ -51,10 +52,14 @@ class Job:
         return [path for path in every if path is not None]
 
     def recorded(self, options: Options) -> list[tuple[Path, Path]]:
-        """The audio files made, each with the folder whose manifest lists it."""
+        """The files made, each with the folder whose manifest lists it."""
         rows = [(self.root, self.target)]
         if options.residue is not None and self.residue is not None:
             rows.append((options.residue, self.residue))
+        if options.plot is not None and self.plot is not None:
+            rows.append((options.plot, self.plot))
+        if options.vad is not None and self.vad is not None:
+            rows.append((self.vad.parent if options.vad == self.vad else options.vad, self.vad))
         return rows
 
 
@@ -95,8 +100,8 @@ def plan(
     jobs = [_job(item, target, named, alone, options) for item in found]
     jobs = list(dict.fromkeys(jobs))  # a file named twice, or once more by a pattern, is one job
     _refuse_collisions([job for job in jobs if job.action == "clean"])
-    made_before = Outputs().made
-    return [_settled(job, options, fingerprint, made_before) for job in jobs]
+    outputs = Outputs()
+    return [_settled(job, options, fingerprint, outputs) for job in jobs]
 
 
 def _names_a_file(found: list[Found], target: str | Path | None) -> bool:
@@ -195,9 +200,9 @@ def _refuse_collisions(jobs: list[Job]) -> None:
     for job in jobs:
         for output in job.outputs:
             place = _place(output)
-            if place in recordings:
+            if place in recordings or _is_spelled_otherwise(output, job.source):
                 raise PlanError(
-                    f"{output} would replace the recording {recordings[place]}: "
+                    f"{output} would replace the recording {recordings.get(place, job.source)}: "
                     "choose another place with -o."
                 )
             if claimed.get(place) == job.source:
@@ -211,6 +216,16 @@ def _refuse_collisions(jobs: list[Job]) -> None:
                     "clean them in two runs with different -o, or keep their folders apart."
                 )
             claimed[place] = job.source
+
+
+def _is_spelled_otherwise(output: Path, source: Path) -> bool:
+    """Whether both are one file by two spellings: disks of Windows and macOS are used elsewhere too."""
+    return (
+        output.name.casefold() == source.name.casefold()
+        and os.path.isfile(output)
+        and os.path.samefile(output, source)
+        and os.path.realpath(output.parent) == os.path.realpath(source.parent)
+    )
 
 
 def _place(path: Path) -> str:
@@ -227,7 +242,7 @@ def _settled(
     job: Job,
     options: Options,
     fingerprint: Callable[[Path], str] | None,
-    made_before: Callable[[Path], Made | None],
+    outputs: Outputs,
 ) -> Job:
     """The job with its last word: what is already done, or what stands in the way."""
     if job.action != "clean":
@@ -238,28 +253,39 @@ def _settled(
             return replace(
                 job, action="refuse", reason=f"{output} is there already and is not a regular file."
             )
+    job = replace(job, replaces=tuple(standing))
     if options.skip_existing:
-        earlier = {output: made_before(output) for _, output in job.recorded(options)}
+        earlier = {output: outputs.made(output) for output in job.outputs}
         mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""
-        now = {output: _made(job.source, mark, output) for output in earlier}
-        # Also what is in no manifest, such as a VAD newly asked for.
-        complete = len(standing) == len(job.outputs)
-        if complete and all(now.values()) and earlier == now:
+        now = {output: _made(job.source, mark, output) for output in job.outputs}
+        same_recording = not any(outputs.made_from_another(o, job.source) for o in standing)
+        if all(now.values()) and earlier == now and same_recording:
             return replace(
                 job,
                 action="skip",
                 reason=f"{job.target} is there already, made with these settings.",
             )
-        # A picture or a VAD is in no manifest of its own: it is ours where its recording is.
-        of_ours = {output for output, made in earlier.items() if made is not None}
-        if job.target in of_ours:
-            of_ours.update(set(job.outputs) - earlier.keys())
-        standing = [output for output in standing if output not in of_ours]
-    if standing and not options.overwrite:
-        unknown = ", and no manifest says that audiodae made it" if options.skip_existing else ""
-        reason = f"{standing[0]} is there already{unknown}: --overwrite replaces it."
-        return replace(job, action="refuse", reason=reason)
+    if options.overwrite:
+        return job
+    for output in standing:
+        protected = _protected(output, job.source, options, outputs)
+        if protected is not None:
+            reason = f"{output} is there already{protected}: --overwrite replaces it."
+            return replace(job, action="refuse", reason=reason)
     return job
+
+
+def _protected(output: Path, source: Path, options: Options, outputs: Outputs) -> str | None:
+    """What keeps a file that is there from being replaced, besides being there; None if it may be."""
+    if not options.skip_existing:
+        return ""
+    if outputs.made(output) is None:
+        return ", and no manifest says that audiodae made it"
+    if outputs.changed(output):
+        return ", and is not as audiodae wrote it"
+    if another := outputs.made_from_another(output, source):
+        return f", made from {another}"
+    return None
 
 
 def _made(source: Path, fingerprint: str, output: Path) -> Made | None:

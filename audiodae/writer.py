@@ -25,6 +25,8 @@ class Writer:
     "comment", "date"...); `endian`, `bitrate` (bit/s, codecs only) come from the source's
     `AudioInfo`, as do `speakers` and `frames`, the expected length. A WAV that outgrows 4 GiB becomes RF64.
 
+    With `replace` False a file that is there, or appears meanwhile, is an error and stays.
+
     `clipped` counts samples clamped to [-1, 1 - lsb] in integer subtypes, `nonfinite` those written
     as 0 for being NaN or infinite, `frames` what was written; `warnings` names tags the container
     cannot hold. As a context manager it commits on a clean end and leaves nothing behind on an
@@ -45,6 +47,7 @@ class Writer:
         bitrate: int | None = None,
         frames: int | None = None,
         speakers: tuple[int, ...] = (),
+        replace: bool = True,
     ) -> None:
         self.path = Path(path)
         implied, implied_subtype = formats.container_of(container or self.path)
@@ -60,7 +63,8 @@ class Writer:
         if formats.outgrows(self.container, self.subtype, channels, frames or 0):
             self.container = self._roomier()
         self._bits = formats.integer_bits(self.subtype)
-        self._temporary = AtomicFile(self.path)
+        self._replace = replace
+        self._temporary = AtomicFile(self.path, replace=replace)
         try:
             self._file = self._open(self._temporary)
         except BaseException:
@@ -169,7 +173,7 @@ class Writer:
         old, self.container = self._temporary, container
         try:
             self._file.close()
-            self._temporary = AtomicFile(self.path, salt=container)
+            self._temporary = AtomicFile(self.path, container, replace=self._replace)
             self._file = self._open(self._temporary)
             with open_file(old.fd, old.path, "r") as written:
                 while len(block := written.read(_COPY_FRAMES, dtype=dtype, always_2d=True)):

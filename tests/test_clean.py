@@ -479,6 +479,50 @@ def test_a_folder_that_cannot_be_is_named_and_nothing_else(
         clean_file(source, occupied / "x.wav", denoiser)
 
 
+def test_an_interrupted_work_leaves_no_claim_on_a_name(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "rec/talk.wav", noise(1, 40 * RATE))
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(carry_out(plan([source], None, Options()), denoiser, Options(), progress=interrupt))
+    assert files_below(tmp_path / "rec") == ["talk.wav"]
+    assert not (tmp_path / "rec" / MANIFEST_NAME).exists()
+    theirs = put(tmp_path / "rec/talk-clean.wav", noise(1, 100))
+    assert {job.source for job in plan([tmp_path / "rec"], None, Options())} == {source, theirs}
+    (job,) = plan([source], None, Options(skip_existing=True))
+    assert job.action == "refuse"
+
+
+def test_two_recordings_of_one_name_cannot_become_one_file(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    resume = Options(skip_existing=True, vad=tmp_path / "voice", residue=tmp_path / "removed")
+    for day, seed in (("monday", 1), ("tuesday", 2)):
+        put(tmp_path / day / "REC001.wav", noise(1, 4000, seed))
+    (first,) = clean_folder(tmp_path / "monday", tmp_path / "out", denoiser, resume)
+    kept = {
+        name: (tmp_path / name).read_bytes()
+        for name in ("out/REC001.wav", "removed/REC001.wav", "voice/REC001.wav.json")
+    }
+    (second,) = clean_folder(tmp_path / "tuesday", tmp_path / "out", denoiser, resume)
+    assert (first.status, second.status) == ("done", "failed")
+    assert all((tmp_path / name).read_bytes() == data for name, data in kept.items())
+    (again,) = clean_folder(tmp_path / "monday", tmp_path / "out", denoiser, resume)
+    assert again.status == "skipped"
+
+
+def test_what_is_put_in_place_while_its_recording_is_cleaned_stays(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source, target = put(tmp_path / "a.wav", noise(1, 40 * RATE)), tmp_path / "a-clean.wav"
+    jobs = plan([source], None, Options())
+    (report,) = carry_out(jobs, denoiser, Options(), progress=lambda _: target.touch())
+    assert report.status == "failed" and "--overwrite" in report.reason
+    assert target.read_bytes() == b""
+
+
 def test_other_settings_and_other_weights_are_told_apart(
     denoiser: Denoiser, model_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ def read(path, block=10000):
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_f64be", "wavpack"])
+@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_f64le", "wavpack"])
 def test_floats_stay_floats(tmp_path, codec):
     options = ["-c:a", codec] + (["-sample_fmt", "fltp"] if codec == "wavpack" else [])
     encode(tmp_path / "x.mkv", tone(), *options, subtype="FLOAT")

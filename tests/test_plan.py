@@ -38,7 +38,7 @@ def made(source: str, target: str, fingerprint: str = "same", root: str = "out")
     """An output as an earlier run leaves it, with its line in the manifest."""
     touch(target)
     entry = Made.of(Path(source), fingerprint, Path(target))
-    Manifest(Path(root)).record(Path(target), entry)
+    Manifest(Path(root)).record(Path(target), entry, Path(source))
 
 
 # -------------------------------------------------------------------------------- where outputs go
@@ -343,6 +343,32 @@ def test_only_outputs_are_nothing_to_clean() -> None:
             plan([source], "again", Options())
 
 
+def test_a_recording_by_another_spelling_is_not_replaced() -> None:
+    """On a disk that knows no upper case both names are one file, as two hard links are here."""
+    touch("Talk.wav")
+    os.link("Talk.wav", "talk.wav")
+    with pytest.raises(PlanError, match="would replace the recording Talk.wav"):
+        plan(["Talk.wav"], "talk.wav", Options(overwrite=True))
+
+
+@pytest.mark.parametrize("source", ["rec", "rec/**/*.wav"])
+def test_a_folder_that_cannot_be_listed_is_told(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("rec/a.wav", "rec/locked/b.wav")
+    listdir = os.listdir
+
+    def locked(folder: Path) -> list[str]:
+        if Path(folder).name == "locked":  # a mode would not stop root
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", locked)
+    jobs = plan([source], "out", Options())
+    assert [job.action for job in jobs if job.source.name == "a.wav"] == ["clean"]
+    assert "rec/locked cannot be listed" in refusals(jobs)[0]
+
+
 # ------------------------------------------------------------------------------------- resuming
 
 RESUME = Options(skip_existing=True)
@@ -369,11 +395,28 @@ def test_what_is_done_is_skipped_and_what_changed_is_done_again() -> None:
     assert actions() == ["clean"]
 
 
-def test_an_output_somebody_changed_is_made_again() -> None:
+def test_an_output_somebody_changed_is_not_replaced_unasked() -> None:
     touch("rec/a.wav")
     made("rec/a.wav", "out/a.wav")
     Path("out/a.wav").write_bytes(b"cut")
-    assert actions() == ["clean"]
+    assert actions() == ["refuse"] == actions(fingerprint="other settings")
+    assert actions(Options(skip_existing=True, overwrite=True)) == ["clean"]
+
+
+def test_the_output_of_another_recording_of_that_name_is_neither_replaced_nor_taken_for_ours() -> (
+    None
+):
+    touch("monday/REC001.wav", "tuesday/REC001.wav")
+    for day in ("monday", "tuesday"):
+        os.utime(f"{day}/REC001.wav", ns=(1, 1))  # as unpacked from an archive
+    made("monday/REC001.wav", "out/REC001.wav")
+    assert plan(["monday"], "out", RESUME, lambda _: "same")[0].action == "skip"
+    (job,) = plan(["tuesday"], "out", RESUME, lambda _: "same")
+    assert job.action == "refuse" and "monday/REC001.wav" in job.reason
+    Path("monday").rename("archive")  # the output cannot be made again from there, but it is old
+    assert plan(["archive"], "out", RESUME, lambda _: "same")[0].action == "skip"
+    os.utime("archive/REC001.wav", ns=(2, 2))
+    assert plan(["archive"], "out", RESUME, lambda _: "same")[0].action == "clean"
 
 
 def test_an_unknown_file_is_not_taken_for_an_output() -> None:
@@ -388,8 +431,15 @@ def test_what_is_newly_asked_for_is_work_to_do(what: str) -> None:
     made("rec/a.wav", "out/a.wav")
     more = Options(skip_existing=True, **{what: Path("more")})  # type: ignore[arg-type]
     assert actions(more) == ["clean"]
-    touch("more/a.wav.json", "more/a.wav.png")
+    for name in ("more/a.wav.json", "more/a.wav.png"):
+        touch(name)
+    assert actions(more) == ["refuse"]  # notes of somebody else
+    for name in ("more/a.wav.json", "more/a.wav.png"):
+        made("rec/a.wav", name, root="more")
     assert actions(more) == ["skip"]
+    os.utime("rec/a.wav", ns=(1, 1))
+    made("rec/a.wav", "out/a.wav")  # cleaned once more, without them: they are old
+    assert actions(more) == ["clean"]
 
 
 @pytest.mark.parametrize("what", ["vad", "plot"])

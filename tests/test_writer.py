@@ -138,6 +138,38 @@ def test_a_file_that_its_writer_just_finished_is_never_taken_for_a_leftover(tmp_
     assert names(tmp_path) == ["x.wav"]
 
 
+def test_what_appears_meanwhile_is_not_replaced_unasked(tmp_path):
+    path, late = tmp_path / "x.wav", b"somebody's notes"
+    path.write_bytes(late)
+    with pytest.raises(AudioError, match="--overwrite"):
+        Writer(path, 8000, 1, replace=False)
+    path.unlink()
+    writer = Writer(path, 8000, 1, replace=False)
+    writer.write(np.zeros((1, 10), np.float32))
+    path.write_bytes(late)
+    with pytest.raises(AudioError, match="--overwrite"):
+        writer.close()
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.wav", late)]
+    path.unlink()
+    with Writer(path, 8000, 1, replace=False) as writer:
+        writer.write(np.zeros((1, 10), np.float32))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.wav"] and info(path).frames == 10
+
+
+def test_a_run_killed_between_the_two_names_of_a_file_does_it_no_harm(tmp_path):
+    """It has its own name already, and its hidden one still."""
+    path = tmp_path / "x.wav"
+    with Writer(path, 8000, 1, replace=False) as writer:
+        writer.write(np.zeros((1, 10), np.float32))
+        hidden = writer._temporary.path
+    os.link(path, hidden)
+    whole = path.read_bytes()
+    with Writer(path, 8000, 1) as writer:
+        assert path.read_bytes() == whole
+        writer.write(np.zeros((1, 20), np.float32))
+    assert info(path).frames == 20 and not hidden.exists()
+
+
 def test_a_link_planted_under_the_hidden_name_is_not_followed(tmp_path):
     (tmp_path / "victim").write_bytes(b"precious")
     temporary = AtomicFile(tmp_path / "x.wav")
