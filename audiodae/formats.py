@@ -65,6 +65,9 @@ _STORED_BYTES = {
     "PCM_24": 3,
     "DOUBLE": 8,
 }
+# In smaller frames of a constant rate LAME has no room to note delay and padding, and the length
+# comes back wrong. The least that fits depends on rate and channels; this fits all of them.
+LEAST_MP3_KBPS = 64
 MOST_COMPRESSION = 0.99  # libsndfile takes up to 1, but LAME no level that rounds to it: refused
 _CODECS = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
 _EXACT = frozenset(_INTEGER_BITS) | {"FLOAT", "DOUBLE"} | _CODECS
@@ -241,8 +244,8 @@ def codec_options(
 ) -> dict[str, float | str]:
     """soundfile's keywords that give a codec about the source's bit rate, in bit/s.
 
-    MP3 gets the rate itself; for Vorbis and Opus, whose rate follows the content, libsndfile's
-    default quality is raised where the source had more, never lowered.
+    MP3 gets the rate itself, but at least `LEAST_MP3_KBPS`; for Vorbis and Opus, whose rate follows
+    the content, libsndfile's default quality is raised where the source had more, never lowered.
     """
     if bitrate is None or subtype not in _CODECS:
         return {}
@@ -250,7 +253,7 @@ def codec_options(
         low, high = (
             (32, 320) if sample_rate >= 32000 else (8, 160) if sample_rate >= 16000 else (8, 64)
         )
-        level = (high - bitrate / 1000) / (high - low)
+        level = (high - max(bitrate / 1000, LEAST_MP3_KBPS)) / (high - low)
         return {
             "compression_level": min(max(level, 0.0), MOST_COMPRESSION),
             "bitrate_mode": "CONSTANT",

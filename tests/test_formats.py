@@ -143,3 +143,22 @@ def test_lossy_files_come_back_with_no_less_than_their_bit_rate(tmp_path, suffix
     assert rates[1] > 0.93 * rates[0]
     if suffix == "mp3":
         assert rates[1] == pytest.approx(kbps * 1000, rel=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("sample_rate", formats._MP3_RATES)
+def test_the_length_of_an_mp3_of_few_kilobits_comes_back(tmp_path, sample_rate, channels):
+    rng = np.random.default_rng(1)
+    noise = (0.1 * rng.standard_normal((channels, 7001))).astype(np.float32)
+    thin = tmp_path / "thin.mp3"
+    for level in (0.99, 0.9, 0.5):
+        soundfile.write(
+            *(thin, noise.T, sample_rate), compression_level=level, bitrate_mode="CONSTANT"
+        )
+        with Reader(thin) as reader:
+            bitrate = reader.info.bitrate
+        for length in (1, 1153, 7001):
+            with Writer(tmp_path / "x.mp3", sample_rate, channels, bitrate=bitrate) as writer:
+                writer.write(noise[:, :length])
+            with Reader(tmp_path / "x.mp3") as reader:
+                assert reader.read(10**5).shape == (channels, length)
