@@ -22,6 +22,7 @@ TEMP_PREFIX = ".audiodae-"
 TEMP_SUFFIX = ".part"
 _O_BINARY = getattr(os, "O_BINARY", 0)
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_SHIFTED_BYTES = 1 << 20
 _held: set[int] = set()  # descriptors with a lock
 
 
@@ -60,12 +61,23 @@ class AtomicFile:
 
     def write(self, data: bytes) -> None:
         """Append `data`. Raises AudioError where the disk is full."""
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self.fd, view) :]
+            self._write(data)
         except OSError as error:
             raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
+
+    def put_in_front(self, head: bytes) -> None:
+        """Shift all that is written to make room for `head`. Raises OSError where the disk is full."""
+        end = os.lseek(self.fd, 0, os.SEEK_END)
+        while end:  # from the end, where what is overwritten has already moved
+            start = max(0, end - _SHIFTED_BYTES)
+            os.lseek(self.fd, start, os.SEEK_SET)
+            block = self._read(end - start)
+            os.lseek(self.fd, start + len(head), os.SEEK_SET)
+            self._write(block)
+            end = start
+        os.lseek(self.fd, 0, os.SEEK_SET)
+        self._write(head)
 
     def commit(self) -> None:
         """Put the file under its final name, replacing what was there."""
@@ -126,6 +138,18 @@ class AtomicFile:
         except OSError as error:
             return error
         return None
+
+    def _read(self, count: int) -> bytes:
+        parts = []
+        while count and (part := os.read(self.fd, count)):
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
 
     def _close(self) -> None:
         if self.fd >= 0:

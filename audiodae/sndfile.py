@@ -47,7 +47,7 @@ class SequentialFile(soundfile.SoundFile):
     def text_tags(self) -> dict[str, str]:
         """The tags of the file, without libsndfile's own signature."""
         tags = {name: getattr(self, name) for name in TAG_NAMES}
-        tags["software"] = _SIGNATURE.sub("", tags["software"])
+        tags["software"] = unsigned(tags["software"])
         return {name: text for name, text in tags.items() if text}
 
     @property
@@ -64,6 +64,11 @@ class SequentialFile(soundfile.SoundFile):
         given = soundfile._ffi.new("int[]", wanted)
         size = soundfile._ffi.sizeof(given)
         soundfile._snd.sf_command(self._file, _SET_CHANNEL_MAP, given, size)
+
+
+def unsigned(text: str) -> str:
+    """A tag, such as the software's, without libsndfile's own signature."""
+    return _SIGNATURE.sub("", text)
 
 
 def open_file(fd: int, path: Path, mode: str, **form: Any) -> SequentialFile:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiodae import formats
+from audiodae import formats, id3
 from audiodae.atomic import AtomicFile, reason
 from audiodae.errors import AudioError
-from audiodae.sndfile import TAG_NAMES, SequentialFile, open_file
+from audiodae.sndfile import TAG_NAMES, SequentialFile, open_file, unsigned
 
 _COPY_FRAMES = 65536
 
@@ -29,9 +29,9 @@ class Writer:
 
     `clipped` counts samples clamped to [-1, 1 - lsb] in integer subtypes, `nonfinite` those written
     as 0 for being NaN or infinite, `frames` what was written; `warnings` names tags the container
-    cannot hold. As a context manager it commits on a clean end and leaves nothing behind on an
-    exception. Raises AudioError for a format that cannot be, a place that cannot be written, or a
-    full disk.
+    cannot hold or has changed. As a context manager it commits on a clean end and leaves nothing
+    behind on an exception. Raises AudioError for a format that cannot be, a place that cannot be
+    written, or a full disk.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Writer:
             return
         try:
             self._file.close()
+            self._put_tag()
             self._verify()
         except soundfile.SoundFileError as error:
             failure = self._failure(error)
@@ -153,6 +154,8 @@ class Writer:
             raise self._failure(error) from error
         if self._speakers:
             file.speakers = self._speakers
+        if self.container == "MP3":
+            return file  # `_put_tag` writes them
         for name in set(TAG_NAMES) & set(self._tags):
             # Containers without tags refuse them; `_verify` names those that are not there.
             with contextlib.suppress(soundfile.LibsndfileError):
@@ -183,18 +186,26 @@ class Writer:
         finally:
             old.discard()
 
+    def _put_tag(self) -> None:
+        if self.container != "MP3" or not (tag := id3.tag(self._tags)):
+            return
+        try:
+            self._temporary.put_in_front(tag)
+        except OSError as error:
+            raise self._unwritten(reason(error)) from error
+
     def _failure(self, error: BaseException) -> AudioError:
         """libsndfile only says that a write failed; the system says why."""
         cause = self._temporary.probe_disk()
-        why = reason(cause) if cause else str(error).rstrip(".")
+        return self._unwritten(reason(cause) if cause else str(error).rstrip("."))
+
+    def _unwritten(self, why: str) -> AudioError:
         return AudioError(f"{self.path} could not be written as {self.container}: {why}.")
 
     def _verify(self) -> None:
         """Check what codecs wrote while closing, when libsndfile no longer reports a full disk."""
         if cause := self._temporary.probe_disk():
-            raise AudioError(
-                f"{self.path} could not be written as {self.container}: {reason(cause)}."
-            )
+            raise self._unwritten(reason(cause))
         wanted = (self.frames, self.sample_rate, self.channels)
         try:
             with open_file(self._temporary.fd, self._temporary.path, "r") as file:
@@ -211,7 +222,23 @@ class Writer:
                 f"{self.path} was not written: of {wanted} frames, Hz and channels {found} came"
                 f" back from {self.container} with {self.subtype}; choose wav as the format."
             )
-        if lost := sorted(name for name, text in self._tags.items() if text and name not in tags):
+        self._compare(tags)
+
+    def _compare(self, tags: dict[str, str]) -> None:
+        """Name the tags that are not in the file, and those that are there as another text."""
+        given = {name: text for name, text in self._tags.items() if text}
+        if lost := sorted(given.keys() - tags.keys()):
             self.warnings.append(
                 f"{self.container} does not keep the tags {', '.join(lost)} in {self.path}."
             )
+        both = given.keys() & tags.keys()
+        # Spaces around a text are no part of it, nor is the signature that is added to the software.
+        if changed := sorted(n for n in both if _bare(given[n]) != _bare(tags[n])):
+            self.warnings.append(
+                f"{self.container} keeps the tags {', '.join(changed)} in {self.path} with another"
+                " text than they had."
+            )
+
+
+def _bare(text: str) -> str:
+    return unsigned(text).strip()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import noise, read, write
 
-from audiodae import audio
+from audiodae import audio, id3
 from audiodae.audio import Writer, info
 from audiodae.errors import AudioError
 
@@ -83,7 +83,7 @@ def test_lossy_formats_keep_the_sound_aligned_and_the_channels_apart(tmp_path, s
         assert error < 0.01
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "caf", "rf64"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "caf", "rf64", "mp3"])
 def test_string_tags_are_kept(tmp_path, suffix):
     writer = write(tmp_path / f"x.{suffix}", noise(), 48000, tags=TAGS)
     assert info(tmp_path / f"x.{suffix}").tags == TAGS
@@ -92,6 +92,44 @@ def test_string_tags_are_kept(tmp_path, suffix):
     again = tmp_path / f"y.{suffix}"
     write(again, noise(), 48000, tags=info(tmp_path / f"x.{suffix}").tags)
     assert info(again).tags == TAGS
+
+
+LONG = "Gespräch mit Jürgen Müller 🎙 über das Wetter in Köln; " * 9  # more than seven bits of bytes
+
+
+@pytest.mark.parametrize("tags", [{"title": "Müller"}, {"title": LONG}, {**TAGS, "comment": LONG}])
+def test_the_tag_of_an_mp3_stands_once_before_the_same_sound_and_is_utf8(tmp_path, tags):
+    sound = noise(2, 20011, level=0.2)
+    assert write(tmp_path / "x.mp3", sound, 48000, tags=tags).warnings == []
+    write(tmp_path / "plain.mp3", sound, 48000)
+    plain, tagged = (tmp_path / "plain.mp3").read_bytes(), (tmp_path / "x.mp3").read_bytes()
+    assert info(tmp_path / "plain.mp3").tags == {} and b"ID3" not in plain[:10]
+    assert tagged == id3.tag(tags) + plain
+    assert sorted(text_frames(tagged)) == sorted(tags.values())
+    assert np.array_equal(read(tmp_path / "x.mp3")[0], read(tmp_path / "plain.mp3")[0])
+    write(tmp_path / "again.mp3", sound, 48000, tags=info(tmp_path / "x.mp3").tags)
+    assert (tmp_path / "again.mp3").read_bytes() == tagged
+
+
+def text_frames(data):
+    """What another program reads in the frames of an ID3v2.4 tag."""
+    assert data[:6] == b"ID3\x04\0\0"
+    at, end = 10, 10 + seven_bits(data[6:10])
+    while at < end:
+        size = seven_bits(data[at + 4 : at + 8])
+        body = data[at + 10 : at + 10 + size]
+        assert body[0] == 3 and data[at + 8 : at + 10] == b"\0\0"  # UTF-8, no flags
+        yield (
+            body[1:].split(b"\0")[-1].decode()
+            if data[at : at + 4] == b"COMM"
+            else body[1:].decode()
+        )
+        at += 10 + size
+    assert at == end
+
+
+def seven_bits(size):
+    return int("".join(f"{byte:07b}" for byte in size), 2)
 
 
 @pytest.mark.parametrize("container", ["WAVEX", "RF64"])
@@ -108,6 +146,13 @@ def test_tags_that_a_container_cannot_hold_are_named(tmp_path):
     mp3 = write(tmp_path / "x.mp3", noise(), tags={"artist": "A", "license": "CC0"})
     assert "license" in mp3.warnings[0] and "artist" not in mp3.warnings[0]
     assert info(tmp_path / "x.mp3").tags["artist"] == "A"
+
+
+def test_tags_that_a_container_changes_are_named(tmp_path):
+    aiff = write(tmp_path / "x.aiff", noise(), tags={"copyright": "Müller", "title": "Müller"})
+    assert len(aiff.warnings) == 1 and "the tags copyright in" in aiff.warnings[0]
+    signed = {"software": "rec 1 (libsndfile-1.0.0)", "title": " a "}
+    assert write(tmp_path / "x.wav", noise(), tags=signed).warnings == []
 
 
 @pytest.mark.parametrize(("container", "endian"), [("WAV", "BIG"), ("AIFF", "LITTLE")])

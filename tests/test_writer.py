@@ -232,6 +232,33 @@ def test_a_file_that_does_not_fit_is_removed_wherever_it_stops(tmp_path, name):
         assert names(tmp_path) == []
 
 
+def test_a_tag_that_does_not_fit_in_front_is_told_and_leaves_nothing(tmp_path):
+    sound, tags = noise(2, 30000), {"title": "Köln " * 1000}
+    write(tmp_path / "x.mp3", sound, 48000)
+    size = (tmp_path / "x.mp3").stat().st_size
+    (tmp_path / "x.mp3").unlink()
+    for more in (0, 100, 4000):
+        with (
+            file_size_limit(size + more),
+            pytest.raises(AudioError, match="could not be written as MP3: the file grew beyond"),
+        ):
+            write(tmp_path / "x.mp3", sound, 48000, tags=tags)
+        assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 2500])
+@pytest.mark.parametrize("head", [b"h", b"head" * 500])
+def test_what_is_put_in_front_moves_the_rest_and_changes_none_of_it(
+    tmp_path, monkeypatch, size, head
+):
+    monkeypatch.setattr(atomic, "_SHIFTED_BYTES", 1000)
+    body = noise(1, size).tobytes()
+    with AtomicFile(tmp_path / "x") as file:
+        file.write(body)
+        file.put_in_front(head)
+    assert (tmp_path / "x").read_bytes() == head + body
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path):
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)], capture_output=True
