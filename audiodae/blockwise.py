@@ -169,7 +169,8 @@ class _Track:
     def _create(self, path: Path, options: Options) -> Writer:
         about = self.info
         container, subtype, suffix = output_format(about, self.job.container, options.subtype)
-        if suffix.lower() != path.suffix.lower() and path.suffix:
+        wished = self.job.container is not None  # and then the plan saw that the name fits
+        if not wished and suffix.lower() != path.suffix.lower() and path.suffix:
             # Its content was not what its name said: the name is what was planned with.
             container, subtype, _ = output_format(about, path.suffix, options.subtype)
         path.parent.mkdir(parents=True, exist_ok=True)

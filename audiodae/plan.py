@@ -19,7 +19,7 @@ from audiodae.options import Options
 from audiodae.sources import Action, Finder, Found
 
 CLEAN_MARK = "-clean"  # what a name gets when no target is given
-_WAVES = {"WAV", "WAVEX", "RF64"}  # all of them are named .wav
+_WAVES = {"WAV", "WAVEX", "RF64"}  # all of them may be named .wav
 
 
 class PlanError(AudiodaeError):
@@ -154,7 +154,7 @@ def _refuse_two_formats(output: Path, options: Options) -> None:
     if options.container is None:
         return
     wished, _ = container_of(options.container)
-    if named != wished and not {named, wished} <= _WAVES:
+    if named != wished and not (named == "WAV" and wished in _WAVES):
         raise PlanError(
             f"{output} is named as {output.suffix.lstrip('.').lower()}, but the format asked for is "
             f"{options.container}: give one of the two."

@@ -150,6 +150,25 @@ def test_another_format_is_written_when_asked_for(denoiser: Denoiser, tmp_path: 
     assert (info(target).container, info(target).subtype) == ("AIFF", "PCM_16")
 
 
+@pytest.mark.parametrize(
+    ("name", "wish", "form"),
+    [
+        *(("b.wav", wish, (wish.upper(), "PCM_16")) for wish in ("wav", "wavex", "rf64")),
+        *(("b.ogg", "opus", ("OGG", "OPUS")), ("b.aif", "aiff", ("AIFF", "PCM_16"))),
+        ("b.data", "flac", ("FLAC", "PCM_16")),
+    ],
+)
+def test_a_format_that_the_name_leaves_open_is_the_one_asked_for(
+    name: str, wish: str, form: tuple[str, str], denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(1, 8000))
+    (tmp_path / "b.data").touch()  # a name that says nothing is a file's only where there is one
+    options = Options(container=wish, residue=tmp_path / "removed", overwrite=True)
+    report = clean_file(source, tmp_path / name, denoiser, options)
+    for made in (report.target, tmp_path / "removed" / name):
+        assert (info(made).container, info(made).subtype) == form
+
+
 def test_what_was_removed_and_what_is_left_are_the_recording(
     denoiser: Denoiser, tmp_path: Path
 ) -> None:
