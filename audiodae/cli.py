@@ -41,6 +41,7 @@ _EXTRA_OF_COMMAND = {"export": "export", "train": "train", "tune": "tune"} | dic
 
 INTERRUPTED = 130  # what shells expect: 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+_STDERR = 2
 
 
 class Commands(click.Group):
@@ -90,11 +91,25 @@ def _sentence(error: AudiodaeError | OSError) -> str:
     return f"{error.filename}: {reason(error)}." if error.filename else f"{reason(error)}."
 
 
+def _hush() -> None:
+    """Let what is said on a closed stderr go nowhere.
+
+    Left closed, its descriptor would go to the next file opened: to a recording, into which the
+    complaints of a library were then written.
+    """
+    while (nothing := os.open(os.devnull, os.O_RDWR)) < _STDERR:
+        pass  # standard input and output, where they are closed too
+    os.set_inheritable(nothing, True)  # for the programs we start
+    sys.stderr = open(nothing, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="audiodae")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Clean speech recordings and live speech with a small autoencoder."""
+    if sys.stderr is None:  # a shell's `2>&-`
+        _hush()
     # Numpy's matrices here are too small to share out; read when numpy is loaded, which is later.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if debug:

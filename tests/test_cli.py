@@ -161,6 +161,27 @@ def test_a_terminal_gets_a_bar_with_speed_and_time_left(model_path: Path) -> Non
     assert "100%" in shown
 
 
+@pytest.mark.parametrize(("closed", "jobs"), [("2>&-", "2"), ("<&- >&- 2>&-", "1")])
+def test_with_a_closed_stderr_the_work_is_done_and_the_exit_code_right(
+    closed: str, jobs: str, model_path: Path
+) -> None:
+    put("a.wav")
+
+    def done(*words: str) -> int:
+        command = [*AUDIODAE, "clean", *words, "--model", str(model_path)]
+        ended = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], capture_output=True)
+        assert ended.stdout == ended.stderr == b""
+        return ended.returncode
+
+    assert done("a.wav") == 0
+    assert soundfile.info("a-clean.wav").frames == RATE // 2
+    put("rec/b.wav")
+    put("rec/c.wav").write_bytes(b"RIFF and no more")
+    assert done("rec", "-o", "out", "--jobs", jobs, "--verbose") == 1
+    assert Path("out/b.wav").exists() and not Path("out/c.wav").exists()
+    assert done("a.wav", "--quite") == 2
+
+
 def test_failures_are_named_at_the_end_with_exit_code_one(run: Any) -> None:
     put("rec/a.wav")
     Path("rec/b.wav").write_text("no sound")
