@@ -1,20 +1,16 @@
 """Folders of any audio as one memory-mapped array of int16 at one rate, decoded once.
 
 A corpus knows for every clip its category (the folder it lies in) and its group (what must not be split
-between training and validation: a talker, a room, a recording). A table `NAME.tsv` beside or inside the
-folder, with a column `file` and one named `group`, `talker` or `room`, names the groups; without one the
-file name less its trailing number is the group, and of speech whose names are nothing but numbers the folder.
+between training and validation: a talker, a room, a recording); `groups` says how the latter come about.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import json
 import multiprocessing
 import os
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -32,16 +28,17 @@ from audiodae.audio import AUDIO_SUFFIXES, Reader
 from audiodae.checkpoint import replace_file
 from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
+from audiodae.groups import groups_of
 from audiodae.resample import resample
 from audiodae.sources import files_below
 
 INT16_SCALE = 32767.0
-_GROUP_COLUMNS = ("group", "talker", "room")
-_NUMBER = re.compile(r"[-_ .]*\d+$")
-_CACHE_FORMAT = 2  # what is decoded in another way is another array
+_CACHE_FORMAT = 3  # what is decoded in another way is another array
 _READ_SAMPLES = 1 << 20
 _POOL_FROM_FILES = 32
 _LONG_BYTES = 4_000_000  # compressed, some twenty minutes
+
+_File = tuple[Path, Path, str]  # itself, the folder that was given, and its group
 
 
 @dataclass(frozen=True)
@@ -100,30 +97,37 @@ def _place(group: str) -> float:
 
 
 def read_corpus(
-    folders: Sequence[Path], sample_rate: int, cache: Path, numbers_in_folders: bool = False
+    folders: Sequence[Path], sample_rate: int, cache: Path, talkers_in_folders: bool = False
 ) -> Corpus:
     """Decode every audio file under `folders` to mono int16 at `sample_rate`, or reuse the cache.
 
     `cache` is a folder; the array is keyed by rate, by the names, sizes and times of the files, and by the
-    tables of groups. With `numbers_in_folders` the group of a file named by a number alone (`anna/001.wav`)
-    is the folder that it lies in. Files that cannot be read are left out and listed in `failures`. Raises
-    `AudioError` when nothing is left.
+    folders and groups they are of. With `talkers_in_folders`, which is for speech, a folder may be a group
+    (see `groups`). Files that cannot be read are left out and listed in `failures`. Raises `AudioError` when
+    nothing is left.
     """
     folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
-    files = [(folder, path) for folder in folders for path in _audio_files(folder)]
+    files: list[_File] = []
+    for folder in folders:
+        paths = _audio_files(folder)
+        names = [path.relative_to(folder) for path in paths]
+        groups = groups_of(folder, names, talkers_in_folders)
+        files += zip(paths, [folder] * len(paths), groups, strict=True)
     if not files:
         raise AudioError(
             f"No audio was found in {', '.join(map(str, folders))}: give a folder with wav, flac, "
             "ogg, opus or mp3 files."
         )
-    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for _, p in files]
-    tables = {folder: _group_table(folder) for folder in folders}
-    facts = [_CACHE_FORMAT, sample_rate, stats, list(tables.values()), numbers_in_folders]
+    stats = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns, str(folder), group)
+        for path, folder, group in files
+    ]
+    facts = [_CACHE_FORMAT, sample_rate, stats]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
     if not (index_path.exists() and array_path.exists()):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode(files, tables, numbers_in_folders, sample_rate, array_path, index_path)
+        _decode(files, sample_rate, array_path, index_path)
     index = json.loads(index_path.read_text(encoding="utf-8"))
     clips = tuple(Clip(**clip) for clip in index["clips"])
     failures = tuple(index["failures"])
@@ -142,9 +146,7 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _decode(
-    files: list[tuple[Path, Path]],
-    tables: dict[Path, dict[str, str]],
-    numbers_in_folders: bool,
+    files: list[_File],
     sample_rate: int,
     array_path: Path,
     index_path: Path,
@@ -155,13 +157,9 @@ def _decode(
     start = 0
     # The processes of one training may all be decoding; what a killed one left is taken over.
     with AtomicFile(array_path, salt=os.environ.get("RANK", "")) as array:
-        decoded = _monos([path for _, path in files], sample_rate)
-        for (folder, path), answer in zip(files, decoded, strict=True):
+        decoded = _monos([path for path, _, _ in files], sample_rate)
+        for (path, folder, group), answer in zip(files, decoded, strict=True):
             relative = path.relative_to(folder)
-            group = tables[folder].get(relative.name) or _NUMBER.sub("", relative.stem)
-            if not group and numbers_in_folders and len(relative.parts) > 1:
-                group = str(relative.parent)
-            group = group or relative.stem
             samples = 0
             if isinstance(answer, AudioError):
                 failures.append(str(answer))
@@ -238,21 +236,3 @@ def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:
     # What is louder than full scale keeps its shape: whoever mixes gives it a level anyway.
     mono = mono / max(1.0, float(np.abs(mono).max(initial=0.0)))
     return (mono * INT16_SCALE).round().astype("<i2"), rate
-
-
-def _group_table(folder: Path) -> dict[str, str]:
-    """File name -> group from the table beside or inside the folder, if there is one."""
-    name = f"{folder.name}.tsv"
-    for table in (folder.with_name(name), folder / name):
-        if not table.is_file():
-            continue
-        try:
-            with table.open(newline="", encoding="utf-8") as lines:
-                rows = list(csv.DictReader(lines, delimiter="\t"))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise AudioError(f"The table of groups {table} cannot be read: {error}.") from error
-        column = next((c for c in _GROUP_COLUMNS if rows and c in rows[0]), None)
-        if column and "file" in rows[0]:
-            named = [row for row in rows if row["file"] and row[column]]
-            return {Path(row["file"]).name: row[column] for row in named}
-    return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from audiodae.trainer import Trainer
 
 _EXAMPLES = 10
 _EXAMPLE_SECONDS = 4.0
+_GROUPS_SHOWN = 5
 _VALIDATION_SEED = 20_000
 
 
@@ -100,6 +102,7 @@ def check_folders(
         if corpus.rates_hz:
             rates = ", ".join(f"{count} at {rate} Hz" for rate, count in corpus.rates_hz)
             print(f"        {rates}")
+        print(f"        groups: {_first_groups(corpus)}")
         for failure in corpus.failures:
             print(f"        left out: {failure}")
     if noise_corpus := corpora["noise"]:
@@ -121,6 +124,13 @@ def check_folders(
             with Writer(target, mixer.sample_rate, 1, "WAV", "PCM_16") as writer:
                 writer.write(waveform[None])
     print(f"wrote {_EXAMPLES} mixtures with their clean speech to {folder}")
+
+
+def _first_groups(corpus: Corpus) -> str:
+    """Enough of them to see whether they are talkers, and not utterances or all of the folder."""
+    clips = sorted(Counter(clip.group for clip in corpus.clips).items())
+    named = [f"{group} ({count} clip{'s' * (count > 1)})" for group, count in clips[:_GROUPS_SHOWN]]
+    return ", ".join(named) + (", ..." if len(clips) > _GROUPS_SHOWN else "")
 
 
 def family_recipe(name: str) -> Path:
@@ -169,7 +179,7 @@ def _corpora(
     if not speech and recipe.mix.noise_only < 1.0:
         raise AudiodaeError("This recipe is about speech: give a folder of it with --speech.")
     return {
-        "speech": read_corpus(speech, rate, cache, numbers_in_folders=True) if speech else None,
+        "speech": read_corpus(speech, rate, cache, talkers_in_folders=True) if speech else None,
         "noise": read_corpus(noise, rate, cache) if noise else None,
         "rooms": read_corpus(rir, rate, cache) if rir else None,
     }

@@ -99,16 +99,6 @@ def test_one_group_and_nothing_held_out_are_the_same_on_both_sides(
         assert [side.clips for side in whole.split(share)] == [whole.clips, whole.clips]
 
 
-def test_names_that_are_numbers_tell_talkers_by_their_folders(tmp_path: Path) -> None:
-    for name in ("anna/001", "anna/002", "bert/001", "carl_7"):
-        path = tmp_path / "speech" / f"{name}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.zeros(100), RATE)
-    for by_folder, groups in ((True, {"anna", "bert", "carl"}), (False, {"001", "002", "carl"})):
-        corpus = read_corpus([tmp_path / "speech"], RATE, tmp_path / "cache", by_folder)
-        assert corpus.groups == groups
-
-
 def test_sound_above_full_scale_keeps_its_shape(tmp_path: Path) -> None:
     impulse = np.zeros(1000, np.float32)
     impulse[100], impulse[400] = 4.0, 0.5
@@ -161,17 +151,6 @@ def test_the_folder_one_is_in_links_and_hidden_files(
         assert len(corpus.clips) == 2 and not corpus.failures
         assert corpus.rates_hz == ((RATE, 2),)
         assert folder == Path(".") or {clip.category for clip in corpus.clips} == {category}
-
-
-@pytest.mark.parametrize("table", [b"file\ttalker\n\xff\xfe", b"file\ttalker\nx\n\ta\n"])
-def test_a_table_of_groups_with_holes_is_used_or_named(tmp_path: Path, table: bytes) -> None:
-    folder = write_folder(tmp_path, "speech", 2, 1.0)
-    (tmp_path / "speech.tsv").write_bytes(table)
-    if b"\xff" in table:
-        with pytest.raises(AudioError, match=r"speech.tsv cannot be read"):
-            read_corpus([folder], RATE, tmp_path / "cache")
-    else:
-        assert len(read_corpus([folder], RATE, tmp_path / "cache").clips) == 2
 
 
 def _interrupted(*_: object) -> None:

@@ -30,10 +30,9 @@ class Piece:
 def corpora(args: Namespace) -> dict[str, tuple[Corpus, Corpus]]:
     """Training and held-out parts of the speech and the noise."""
     cache = Path(args.cache)
-    return {
-        "speech": read_corpus([Path(args.speech)], RATE, cache).split(HELD_OUT),
-        "noise": read_corpus([Path(args.noise)], RATE, cache).split(HELD_OUT),
-    }
+    speech = read_corpus([Path(args.speech)], RATE, cache, talkers_in_folders=True)
+    noise = read_corpus([Path(args.noise)], RATE, cache)
+    return {"speech": speech.split(HELD_OUT), "noise": noise.split(HELD_OUT)}
 
 
 def pieces(
