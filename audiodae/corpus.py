@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +104,8 @@ def read_corpus(
 
     `cache` is a folder; the array is keyed by rate, by the names, sizes and times of the files, and by the
     folders and groups they are of. With `talkers_in_folders`, which is for speech, a folder may be a group
-    (see `groups`). Files that cannot be read are left out and listed in `failures`. Raises `AudioError` when
-    nothing is left.
+    (see `groups`). Files that cannot be read are left out and listed in `failures`; each call tries them
+    again. Raises `AudioError` when nothing is left.
     """
     folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
     files: list[_File] = []
@@ -125,18 +126,30 @@ def read_corpus(
     facts = [_CACHE_FORMAT, sample_rate, stats]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
-    if not (index_path.exists() and array_path.exists()):
+    index = _index(array_path, index_path)
+    if index is None or _some_can_be_read(list(index["failures"]), sample_rate):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode(files, sample_rate, array_path, index_path)
-    index = json.loads(index_path.read_text(encoding="utf-8"))
-    clips = tuple(Clip(**clip) for clip in index["clips"])
-    failures = tuple(index["failures"])
-    rates_hz = tuple((int(rate), count) for rate, count in index.get("rates_hz", ()))
-    if not clips:
-        first = failures[0] if failures else "they hold no samples."
-        raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
+        index = _decode(files, sample_rate, array_path, index_path)
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
-    return Corpus(clips, audio, sample_rate, failures, rates_hz)
+    clips = tuple(Clip(**clip) for clip in index["clips"])
+    rates_hz = tuple((int(rate), count) for rate, count in index["rates_hz"])
+    return Corpus(clips, audio, sample_rate, tuple(index["failures"].values()), rates_hz)
+
+
+def _index(array_path: Path, index_path: Path) -> dict[str, Any] | None:
+    """What says where each clip lies in the array, if both are there and of one decoding."""
+    if not (index_path.exists() and array_path.exists()):
+        return None
+    index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
+    # Another process may be putting an array of more files in this one's place.
+    samples = sum(clip["samples"] for clip in index["clips"])
+    return index if array_path.stat().st_size == 2 * samples else None
+
+
+def _some_can_be_read(failed: list[str], sample_rate: int) -> bool:
+    """Whether there is now what was wanting when they were decoded: ffmpeg, a right, memory."""
+    answers = _monos([Path(path) for path in failed], sample_rate)
+    return any(not isinstance(answer, AudioError) for answer in answers)
 
 
 def _audio_files(folder: Path) -> list[Path]:
@@ -146,37 +159,36 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _decode(
-    files: list[_File],
-    sample_rate: int,
-    array_path: Path,
-    index_path: Path,
-) -> None:
+    files: list[_File], sample_rate: int, array_path: Path, index_path: Path
+) -> dict[str, Any]:
+    """Write array and index; returns the latter. Raises `AudioError`, and writes neither, without clips."""
     clips: list[dict[str, object]] = []
-    failures: list[str] = []
+    failures: dict[str, str] = {}
     rates_hz: Counter[int] = Counter()
     start = 0
     # The processes of one training may all be decoding; what a killed one left is taken over.
     with AtomicFile(array_path, salt=os.environ.get("RANK", "")) as array:
         decoded = _monos([path for path, _, _ in files], sample_rate)
         for (path, folder, group), answer in zip(files, decoded, strict=True):
-            relative = path.relative_to(folder)
-            samples = 0
             if isinstance(answer, AudioError):
-                failures.append(str(answer))
-            else:
-                mono, rate = answer
-                samples = len(mono)
-                rates_hz[rate] += 1
-            if samples:
-                array.write(mono.tobytes())
-                category = relative.parts[0] if len(relative.parts) > 1 else folder.name
-                clips.append(
-                    {"name": str(relative), "category": category, "group": group}
-                    | {"start": start, "samples": samples}
-                )
-            start += samples
+                failures[str(path)] = str(answer)
+                continue
+            mono, rate = answer
+            rates_hz[rate] += 1
+            array.write(mono.tobytes())
+            relative = path.relative_to(folder)
+            category = relative.parts[0] if len(relative.parts) > 1 else folder.name
+            clips.append(
+                {"name": str(relative), "category": category, "group": group}
+                | {"start": start, "samples": len(mono)}
+            )
+            start += len(mono)
+        if not clips:
+            first = next(iter(failures.values()))
+            raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
     index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
     replace_file(index_path, json.dumps(index).encode())
+    return index
 
 
 _Mono = tuple[npt.NDArray[np.int16], int]
@@ -233,6 +245,8 @@ def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:
     except AudioError as error:
         return error
     mono = resample(np.concatenate([np.zeros(0, np.float32), *blocks]), rate, sample_rate)
+    if not len(mono):
+        return AudioError(f"{path} holds no samples.")
     # What is louder than full scale keeps its shape: whoever mixes gives it a level anyway.
     mono = mono / max(1.0, float(np.abs(mono).max(initial=0.0)))
     return (mono * INT16_SCALE).round().astype("<i2"), rate

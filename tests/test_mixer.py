@@ -164,7 +164,7 @@ def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
 
 def test_files_without_samples_are_no_corpus(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
-    with pytest.raises(AudioError, match="hold no samples"):
+    with pytest.raises(AudioError, match="holds no samples"):
         read_corpus([tmp_path], RATE, tmp_path / "cache")
 
 

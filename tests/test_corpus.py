@@ -1,0 +1,84 @@
+"""Folders of audio as an array: what is tried again and what is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiodae import corpus
+from audiodae.corpus import read_corpus
+from audiodae.errors import AudioError
+
+RATE = 16000
+
+
+def write(folder: Path, name: str, sound: np.ndarray, subtype: str = "FLOAT") -> Path:
+    folder.mkdir(exist_ok=True)
+    soundfile.write(folder / name, sound, RATE, subtype)
+    return folder / name
+
+
+def tone(samples: int = RATE) -> np.ndarray:
+    return 0.1 * np.sin(np.arange(samples))
+
+
+def unreadable_for_now(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file that wants ffmpeg is until that is installed: the file itself does not change."""
+    real = corpus.Reader
+
+    def reader(source: Path) -> corpus.Reader:
+        if source == path:
+            raise AudioError(f"{source} wants ffmpeg.")
+        return real(source)
+
+    monkeypatch.setattr(corpus, "Reader", reader)
+
+
+def test_what_could_not_be_read_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = tmp_path / "speech", tmp_path / "cache"
+    write(folder, "a.wav", tone())
+    late = write(folder, "b.wav", tone(3000))
+    with monkeypatch.context() as without:
+        unreadable_for_now(late, without)
+        for _ in range(2):
+            before = read_corpus([folder], RATE, cache)
+            assert [clip.name for clip in before.clips] == ["a.wav"]
+            assert before.failures == (f"{late} wants ffmpeg.",)
+    after = read_corpus([folder], RATE, cache)
+    assert [clip.name for clip in after.clips] == ["a.wav", "b.wav"] and not after.failures
+    assert len(after.audio) == RATE + 3000 and len(before.audio) == RATE
+
+
+def test_where_nothing_could_be_read_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = tmp_path / "speech", tmp_path / "cache"
+    only = write(folder, "a.wav", tone())
+    with monkeypatch.context() as without:
+        unreadable_for_now(only, without)
+        with pytest.raises(AudioError, match="None of the 1 audio files .* wants ffmpeg"):
+            read_corpus([folder], RATE, cache)
+    assert list(cache.iterdir()) == []
+    assert len(read_corpus([folder], RATE, cache).clips) == 1
+
+
+def test_files_that_fail_again_leave_the_array_as_it_is(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "speech", tmp_path / "cache"
+    write(folder, "a.wav", tone())
+    (folder / "broken.wav").write_text("not audio at all")
+    first = read_corpus([folder], RATE, cache)
+    times = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert read_corpus([folder], RATE, cache).failures == first.failures
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == times
+
+
+def test_an_array_of_another_decoding_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "speech", tmp_path / "cache"
+    write(folder, "a.wav", tone())
+    read_corpus([folder], RATE, cache)
+    array = next(cache.glob("*.i16"))
+    array.write_bytes(array.read_bytes()[:-200])
+    assert len(read_corpus([folder], RATE, cache).audio) == RATE
