@@ -75,6 +75,12 @@ class MixConfig:
         check_range(self, 0.25, 4.0, "speed")
         check_range(self, 0.0, math.inf, "equalise_db", "early_reflections_ms")
         check_range(self, 0.0, 1.0, *_CHANCES)
+        # With noise_only = 1 there is no speech to be clean.
+        if self.noise_only < 1.0 and self.clean_only + self.noise_only > 1.0 + 1e-9:
+            raise ValueError(
+                f"clean_only is {self.clean_only:g} and noise_only {self.noise_only:g}: an example is one of "
+                "them at most, so together they are wanted to be 1 or less."
+            )
         if min(self.category_weights.values(), default=0.0) < 0.0:
             raise ValueError(
                 f"category_weights are {self.category_weights}: weights of 0 or more are wanted."
@@ -237,7 +243,8 @@ class Mixer:
         snr_db = corrupt.uniform(size, *c.snr_db, rng)
         noise = noise * noise_gain_for_snr(voice, noise, snr_db, rate)[:, None]
         kind = corrupt.uniform(size, 0.0, 1.0, rng)[:, None]
-        noise = torch.where(kind < c.clean_only, torch.zeros_like(noise), noise)
+        if c.noise_only < 1.0:  # or nothing at all would be heard
+            noise = torch.where(kind < c.clean_only, torch.zeros_like(noise), noise)
         silent = kind > 1.0 - c.noise_only
         noisy = torch.where(silent, torch.zeros_like(voice), voice) + noise
         clean = torch.where(silent, torch.zeros_like(wanted), wanted)

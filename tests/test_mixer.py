@@ -195,6 +195,23 @@ def test_clean_only_and_noise_only_items_are_what_they_say(folders: tuple[Corpus
     assert float(rms(only_noise.noisy).min()) > 1e-4
 
 
+def test_noise_alone_is_never_silence(folders: tuple[Corpus, Corpus]) -> None:
+    config = MixConfig(noise_only=1.0, synthetic_noise=0.0)
+    assert config.clean_only > 0.0
+    for speech in (folders[0], None):
+        mixture = Mixer(speech, folders[1], None, config).batch(0, 200, 0.25)
+        assert float(rms(mixture.noisy).min()) > 1e-4 and not mixture.clean.any()
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_no_example_is_to_be_of_speech_alone_and_of_noise_alone(clean: float, noise: float) -> None:
+    if noise == 1.0 or clean + noise <= 1.0:
+        MixConfig(clean_only=clean, noise_only=noise)
+    elif clean + noise > 1.0 + 1e-6:
+        with pytest.raises(ValueError, match="together they are wanted to be 1 or less"):
+            MixConfig(clean_only=clean, noise_only=noise)
+
+
 def test_levels_stay_within_full_scale_and_cover_the_range(folders: tuple[Corpus, Corpus]) -> None:
     mixture = Mixer(*folders, None, replace(PLAIN, level_dbfs=(-45.0, -12.0))).batch(0, 64, 0.5)
     assert float(mixture.noisy.abs().max()) <= 1.0 + 1e-6

@@ -373,6 +373,7 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         ("[mix]\nclip = 7.0", "clip is 7.0"),
         ("[mix]\nspeed = [0.0, 1.0]", r"speed is \(0.0, 1.0\)"),
         ("[mix]\nsnr_db = [5.0, -5.0]", "the lower number goes first"),
+        ("[mix]\nclean_only = 0.6\nnoise_only = 0.5", "clean_only is 0.6 and noise_only 0.5"),
         ("[mix]\ncategory_weights = { fan = -1.0 }", "category_weights"),
         ("[[stages]]\nsteps = 1\nbatch_size = 0", "batch_size is 0"),
         ("[[stages]]\nsteps = 1\nlearning_rate = -1.0", "learning_rate is -1.0"),
