@@ -56,7 +56,13 @@ def generate(
 
     \b
     audiodae generate -n 20 -o generated/ --like my/noise/
-    audiodae train --speech my/speech --noise my/noise --noise generated/ ...
+    audiodae train --speech my/speech --noise my/noise --noise generated/ --recipe my.toml ...
+
+    where my.toml says how often it is to be heard:
+
+    \b
+    [mix]
+    generated_noise = 0.2
     """
     from audiodae import generate as task
     from audiodae.latents import Trained

@@ -58,14 +58,23 @@ class Draw:
         return crop
 
 
-def parted(noise: Corpus | None) -> tuple[Corpus | None, Corpus]:
-    """Recorded noise (None when there is none) and generated noise, by the name of the folder."""
+def parted(noise: Corpus | None, chance: float) -> tuple[Corpus | None, Corpus | None]:
+    """Recorded and generated noise, by the name of the folder; None where there is none of a kind.
+
+    `chance` is that of generated noise. Raises `AudioError` where it is above 0 and there is none.
+    """
     clips = noise.clips if noise is not None else ()
     recorded = tuple(clip for clip in clips if clip.category != GENERATED)
     generated = tuple(clip for clip in clips if clip.category == GENERATED)
-    if noise is None or not generated:
+    if chance > 0.0 and not generated:
         raise AudioError(
             f"mix.generated_noise is above 0, but no noise folder is named {GENERATED!r}: make one "
             f"with `audiodae generate -o {GENERATED}` and give it as one more --noise."
         )
-    return replace(noise, clips=recorded) if recorded else None, replace(noise, clips=generated)
+    if noise is None or not generated:
+        return noise, None
+    if not recorded:
+        return None, noise
+    # What the files came at, and which failed, is told once.
+    apart = replace(noise, clips=generated, failures=(), rates_hz=())
+    return replace(noise, clips=recorded), apart

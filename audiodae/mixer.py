@@ -39,7 +39,7 @@ class MixConfig:
     `category_weights` multiplies how often a noise category (a sub-folder's name) is drawn; without it a
     category is drawn by the square root of its length, so that no large one drowns the small ones.
     `generated_noise` is the chance of noise from a folder named `generated` (`audiodae generate -o
-    generated/`, given as one more noise folder); above 0 that folder is not drawn from otherwise.
+    generated/`, given as one more noise folder); that folder is not drawn from otherwise.
     `simulated_room` is the share of rooms that are made up (all, where none are given). The clean side
     keeps the whole room, or with `early_reflections_ms` only what comes within that time of the direct
     sound: the net is then asked to take the rest of the reverberation away. `codec` puts the noisy side
@@ -126,10 +126,11 @@ class Mixer:
         self.device = torch.device(device)
         self._speech = Draw(speech, by_group=True, weights={}) if speech else None
         weights = config.category_weights
-        self._generated: Draw | None = None
-        if noise and config.generated_noise > 0.0:
-            noise, generated = parted(noise)
-            self._generated = Draw(generated, by_group=True, weights={})
+        generated: Corpus | None = None
+        if noise:
+            noise, generated = parted(noise, config.generated_noise)
+        drawn = generated if config.generated_noise else None
+        self._generated = Draw(drawn, by_group=True, weights={}) if drawn else None
         self._noise = Draw(noise, by_group=False, weights=weights) if noise else None
         self._rooms = Draw(rooms, by_group=True, weights={}) if rooms else None
 

@@ -17,7 +17,7 @@ from audiodae.audio import Writer
 from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import Corpus, read_corpus
 from audiodae.denoiser import DenoiserConfig
-from audiodae.draw import parted
+from audiodae.draw import GENERATED, parted
 from audiodae.errors import AudiodaeError
 from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
@@ -92,9 +92,10 @@ def check_folders(
     corpora = _corpora(speech, noise, rir, recipe, cache or run / "cache")
     for name, corpus in corpora.items():
         if corpus is None:
-            print(f"{name:7s} none")
+            if name != GENERATED:
+                print(f"{name:7s} none")
             continue
-        held = len(corpus.split(recipe.held_out)[1].groups)
+        held = 0 if name == GENERATED else len(corpus.split(recipe.held_out)[1].groups)
         print(
             f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {len(corpus.groups):5d} groups "
             f"({held} of them to validate)  {len(corpus.failures)} unreadable"
@@ -105,16 +106,13 @@ def check_folders(
         print(f"        groups: {_first_groups(corpus)}")
         for failure in corpus.failures:
             print(f"        left out: {failure}")
-    if noise_corpus := corpora["noise"]:
-        _check_categories(recipe, noise_corpus)
     net = lesson_of(recipe, torch.device("cpu")).build()
     parameters = sum(p.numel() for p in net.parameters())
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
     print(f"model   {parameters:,} parameters at {recipe.sample_rate} Hz")
     print(f"recipe  {recipe.steps:,} steps, {hours:.1f} h of mixtures a process")
-    mixer = Mixer(
-        corpora["speech"], corpora["noise"], corpora["rooms"], recipe.mix, seed=recipe.seed
-    )
+    noises = _together(corpora[GENERATED], corpora["noise"])
+    mixer = Mixer(corpora["speech"], noises, corpora["rooms"], recipe.mix, seed=recipe.seed)
     mixture = mixer.batch(0, _EXAMPLES, _EXAMPLE_SECONDS)
     folder = run / "examples"
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,11 +176,38 @@ def _corpora(
     rate = recipe.sample_rate
     if not speech and recipe.mix.noise_only < 1.0:
         raise AudiodaeError("This recipe is about speech: give a folder of it with --speech.")
-    return {
+    corpora = {
         "speech": read_corpus(speech, rate, cache, talkers_in_folders=True) if speech else None,
         "noise": read_corpus(noise, rate, cache) if noise else None,
         "rooms": read_corpus(rir, rate, cache) if rir else None,
     }
+    return corpora | _noises(recipe, corpora["noise"])
+
+
+def _noises(recipe: Recipe, noise: Corpus | None) -> dict[str, Corpus | None]:
+    """Recorded noise and what of the generated noise the recipe asks for; says what does nothing."""
+    chance = recipe.mix.generated_noise
+    recorded, generated = parted(noise, chance)
+    if generated is not None and not chance:
+        _say(
+            f"mix.generated_noise is 0: the noise in the folder {GENERATED!r} ({len(generated.clips)} "
+            "clips) is left out. To train with it, set how often it is to be heard, such as 0.2."
+        )
+        generated = None
+    if noise is not None and recorded is None and recipe.mix.noise_only == 1.0:
+        raise AudiodaeError(
+            "This recipe is about noise, and all there is was generated: give a folder of recorded "
+            "noise too, to measure with."
+        )
+    if recorded is not None:
+        _check_categories(recipe, recorded)
+    return {"noise": recorded, GENERATED: generated}
+
+
+def _together(generated: Corpus | None, recorded: Corpus | None) -> Corpus | None:
+    if generated is None or recorded is None:
+        return generated or recorded
+    return replace(generated, clips=generated.clips + recorded.clips)
 
 
 def make_mixers(
@@ -197,17 +222,8 @@ def make_mixers(
     parts: list[dict[str, Corpus | None]] = [{}, {}]
     corpora = _corpora(speech, noise, rir, recipe, cache)
     # Generated noise is of the training alone: it is one group, and no measure of what is held out.
-    recorded, generated = corpora["noise"], None
-    if recorded is not None:
-        _check_categories(recipe, recorded)
-    if recipe.mix.generated_noise > 0.0:
-        recorded, generated = parted(recorded)
-        if recorded is None and recipe.mix.noise_only == 1.0:
-            raise AudiodaeError(
-                "This recipe is about noise, and all there is was generated: give a folder of recorded "
-                "noise too, to measure with."
-            )
-    for name, corpus in (corpora | {"noise": recorded}).items():
+    generated = corpora.pop(GENERATED)
+    for name, corpus in corpora.items():
         if corpus is None:
             parts[0][name] = parts[1][name] = None
             continue
@@ -220,10 +236,7 @@ def make_mixers(
                 "hears what the training hears."
             )
         parts[0][name], parts[1][name] = corpus.split(recipe.held_out)
-    if generated is not None:
-        kept = parts[0]["noise"]
-        clips = generated.clips + (kept.clips if kept is not None else ())
-        parts[0]["noise"] = replace(generated, clips=clips)
+    parts[0]["noise"] = _together(generated, parts[0]["noise"])
     mixes = recipe.mix, replace(recipe.mix, generated_noise=0.0)
     mixers = [
         Mixer(part["speech"], part["noise"], part["rooms"], mix, seed=seed, device=device)

@@ -272,6 +272,9 @@ def test_generated_noise_is_drawn_as_often_as_asked_and_else_not(tmp_path: Path)
     assert 0.3 < tonal.float().mean() < 0.5
     # Never in between: recorded noise has none of it mixed in.
     assert (spectrum[~tonal, 1490:1511].sum(dim=1) < 0.05 * spectrum[~tonal].sum(dim=1)).all()
+    never = Mixer(voices, both, None, replace(config, generated_noise=0.0)).batch(0, 50, 0.5)
+    spectrum = torch.fft.rfft(never.noisy - never.clean).abs().square()
+    assert (spectrum[:, 1490:1511].sum(dim=1) < 0.05 * spectrum.sum(dim=1)).all()
     only = read_corpus([tmp_path / "generated"], RATE, tmp_path / "cache")
     assert Mixer(voices, only, None, config).batch(0, 4, 0.5).noisy.isfinite().all()
     recorded = read_corpus([noise], RATE, tmp_path / "cache")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -334,6 +335,31 @@ def test_generated_noise_is_trained_with_and_not_held_out(root: Path, tmp_path: 
         assert validation.config.generated_noise == 0.0
         training.batch(0, 4, 0.5)
         validation.batch(0, 4, 0.5)
+
+
+def test_generated_noise_that_a_recipe_does_not_ask_for_is_left_out_and_that_is_told(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "generated").mkdir()
+    for i in range(3):
+        sound = np.random.default_rng(i).standard_normal(16000) * 0.1
+        soundfile.write(tmp_path / "generated" / f"noise-{i}.wav", sound, 16000)
+    speech, noise, recipe = [root / "speech"], [root / "noise"], read_recipe(root / "adamw.toml")
+    both, device = [*noise, tmp_path / "generated"], torch.device("cpu")
+    mixers = make_mixers(speech, both, [], recipe, root / "cache", device)
+    words = "mix.generated_noise is 0: the noise in the folder 'generated' (3 clips) is left out"
+    assert words in capsys.readouterr().err
+    alike = make_mixers(speech, noise, [], recipe, root / "cache", device)
+    for mixer, without in zip(mixers, alike, strict=True):
+        assert torch.equal(mixer.batch(0, 8, 0.5).noisy, without.batch(0, 8, 0.5).noisy)
+
+    check_folders(speech, both, [], root / "adamw.toml", tmp_path / "dry", root / "cache")
+    told = capsys.readouterr()
+    assert words in told.err and "\ngenerated" not in told.out
+    asking = tmp_path / "asking.toml"
+    asking.write_text("[mix]\ngenerated_noise = 0.2\n")
+    check_folders(speech, both, [], asking, tmp_path / "dry", root / "cache")
+    assert re.search(r"generated .* 3 clips .*\(0 of them to validate", capsys.readouterr().out)
 
 
 def test_the_words_for_several_processes_are_ones_that_torchrun_takes() -> None:
