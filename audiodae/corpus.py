@@ -40,6 +40,8 @@ _POOL_FROM_FILES = 32
 _LONG_BYTES = 4_000_000  # compressed, some twenty minutes
 
 _File = tuple[Path, Path, str]  # itself, the folder that was given, and its group
+_Mono = tuple[npt.NDArray[np.int16], int]
+_Decoder = Callable[[Path], _Mono | AudioError]
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,19 @@ def _place(group: str) -> float:
 
 
 def read_corpus(
-    folders: Sequence[Path], sample_rate: int, cache: Path, talkers_in_folders: bool = False
+    folders: Sequence[Path],
+    sample_rate: int,
+    cache: Path,
+    talkers_in_folders: bool = False,
+    full_scale: bool = False,
 ) -> Corpus:
     """Decode every audio file under `folders` to mono int16 at `sample_rate`, or reuse the cache.
 
     `cache` is a folder; the array is keyed by rate, by the names, sizes and times of the files, and by the
     folders and groups they are of. With `talkers_in_folders`, which is for speech, a folder may be a group
-    (see `groups`). Files that cannot be read are left out and listed in `failures`; each call tries them
-    again. Raises `AudioError` when nothing is left.
+    (see `groups`). With `full_scale`, which is for room responses, each file is as loud as can be: 16 bits
+    then hold all of its decay, at whatever level it was stored. Files that cannot be read and silent ones are
+    left out and listed in `failures`; each call tries them again. Raises `AudioError` when nothing is left.
     """
     folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
     files: list[_File] = []
@@ -123,13 +130,14 @@ def read_corpus(
         (str(path), path.stat().st_size, path.stat().st_mtime_ns, str(folder), group)
         for path, folder, group in files
     ]
-    facts = [_CACHE_FORMAT, sample_rate, stats]
+    mono = functools.partial(_mono, sample_rate=sample_rate, full_scale=full_scale)
+    facts = [_CACHE_FORMAT, sample_rate, full_scale, stats]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
     index = _index(array_path, index_path)
-    if index is None or _some_can_be_read(list(index["failures"]), sample_rate):
+    if index is None or _some_can_be_read(list(index["failures"]), mono):
         cache.mkdir(parents=True, exist_ok=True)
-        index = _decode(files, sample_rate, array_path, index_path)
+        index = _decode(files, mono, array_path, index_path)
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
     clips = tuple(Clip(**clip) for clip in index["clips"])
     rates_hz = tuple((int(rate), count) for rate, count in index["rates_hz"])
@@ -146,9 +154,9 @@ def _index(array_path: Path, index_path: Path) -> dict[str, Any] | None:
     return index if array_path.stat().st_size == 2 * samples else None
 
 
-def _some_can_be_read(failed: list[str], sample_rate: int) -> bool:
+def _some_can_be_read(failed: list[str], mono: _Decoder) -> bool:
     """Whether there is now what was wanting when they were decoded: ffmpeg, a right, memory."""
-    answers = _monos([Path(path) for path in failed], sample_rate)
+    answers = _monos([Path(path) for path in failed], mono)
     return any(not isinstance(answer, AudioError) for answer in answers)
 
 
@@ -159,7 +167,7 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _decode(
-    files: list[_File], sample_rate: int, array_path: Path, index_path: Path
+    files: list[_File], mono: _Decoder, array_path: Path, index_path: Path
 ) -> dict[str, Any]:
     """Write array and index; returns the latter. Raises `AudioError`, and writes neither, without clips."""
     clips: list[dict[str, object]] = []
@@ -168,21 +176,21 @@ def _decode(
     start = 0
     # The processes of one training may all be decoding; what a killed one left is taken over.
     with AtomicFile(array_path, salt=os.environ.get("RANK", "")) as array:
-        decoded = _monos([path for path, _, _ in files], sample_rate)
+        decoded = _monos([path for path, _, _ in files], mono)
         for (path, folder, group), answer in zip(files, decoded, strict=True):
             if isinstance(answer, AudioError):
                 failures[str(path)] = str(answer)
                 continue
-            mono, rate = answer
+            samples, rate = answer
             rates_hz[rate] += 1
-            array.write(mono.tobytes())
+            array.write(samples.tobytes())
             relative = path.relative_to(folder)
             category = relative.parts[0] if len(relative.parts) > 1 else folder.name
             clips.append(
                 {"name": str(relative), "category": category, "group": group}
-                | {"start": start, "samples": len(mono)}
+                | {"start": start, "samples": len(samples)}
             )
-            start += len(mono)
+            start += len(samples)
         if not clips:
             first = next(iter(failures.values()))
             raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
@@ -191,17 +199,14 @@ def _decode(
     return index
 
 
-_Mono = tuple[npt.NDArray[np.int16], int]
-
-
-def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
-    """`_mono` of each path in order, by all cores where there is much to do.
+def _monos(paths: list[Path], mono: _Decoder) -> Iterator[_Mono | AudioError]:
+    """What `mono` makes of each path, in order, by all cores where there is much to do.
 
     Long files are decoded one by one: whole, each of them takes a gigabyte or so meanwhile.
     """
     processes = cores() if len(paths) >= _POOL_FROM_FILES and can_fork() else 1
     if processes == 1:
-        yield from (_mono(path, sample_rate) for path in paths)
+        yield from (mono(path) for path in paths)
         return
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(processes, context, _end_with_parent, (os.getpid(),))
@@ -209,9 +214,9 @@ def _monos(paths: list[Path], sample_rate: int) -> Iterator[_Mono | AudioError]:
     try:
         for path in paths:
             if path.stat().st_size > _LONG_BYTES:
-                coming.append(functools.partial(_mono, path, sample_rate))
+                coming.append(functools.partial(mono, path))
             else:
-                coming.append(pool.submit(_mono, path, sample_rate).result)
+                coming.append(pool.submit(mono, path).result)
             if len(coming) > 2 * processes:
                 yield coming.popleft()()
         while coming:
@@ -236,7 +241,7 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:
+def _mono(path: Path, sample_rate: int, full_scale: bool) -> _Mono | AudioError:
     """The mean of the channels at `sample_rate`, `(samples,)` int16, and the rate it came at."""
     try:
         with Reader(path) as reader:
@@ -247,6 +252,10 @@ def _mono(path: Path, sample_rate: int) -> _Mono | AudioError:
     mono = resample(np.concatenate([np.zeros(0, np.float32), *blocks]), rate, sample_rate)
     if not len(mono):
         return AudioError(f"{path} holds no samples.")
+    peak = float(np.abs(mono).max())
     # What is louder than full scale keeps its shape: whoever mixes gives it a level anyway.
-    mono = mono / max(1.0, float(np.abs(mono).max(initial=0.0)))
-    return (mono * INT16_SCALE).round().astype("<i2"), rate
+    mono = mono / (peak if full_scale and peak else max(1.0, peak))
+    samples = (mono * INT16_SCALE).round().astype("<i2")
+    if not samples.any():
+        return AudioError(f"{path} is silent: at 16 bits every sample of it is 0.")
+    return samples, rate

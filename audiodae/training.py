@@ -98,7 +98,7 @@ def check_folders(
         held = 0 if name == GENERATED else len(corpus.split(recipe.held_out)[1].groups)
         print(
             f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {len(corpus.groups):5d} groups "
-            f"({held} of them to validate)  {len(corpus.failures)} unreadable"
+            f"({held} of them to validate)  {len(corpus.failures)} left out"
         )
         if corpus.rates_hz:
             rates = ", ".join(f"{count} at {rate} Hz" for rate, count in corpus.rates_hz)
@@ -179,7 +179,7 @@ def _corpora(
     corpora = {
         "speech": read_corpus(speech, rate, cache, talkers_in_folders=True) if speech else None,
         "noise": read_corpus(noise, rate, cache) if noise else None,
-        "rooms": read_corpus(rir, rate, cache) if rir else None,
+        "rooms": read_corpus(rir, rate, cache, full_scale=True) if rir else None,
     }
     return corpora | _noises(recipe, corpora["noise"])
 
@@ -228,8 +228,10 @@ def make_mixers(
             parts[0][name] = parts[1][name] = None
             continue
         if corpus.failures:
-            left_out = f"{len(corpus.failures)} of the {name} files cannot be read and are left out"
-            _say(f"{left_out}: `audiodae train --check` names them.")
+            _say(
+                f"{len(corpus.failures)} of the {name} files cannot be read or are silent and are left out: "
+                "`audiodae train --check` names them."
+            )
         if recipe.held_out and len(corpus.groups) == 1 and name != "rooms":
             _say(
                 f"All {name} is one group ({corpus.clips[0].group}), so none can be held out: the validation "

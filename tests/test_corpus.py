@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from audiodae import corpus
 from audiodae.corpus import read_corpus
 from audiodae.errors import AudioError
+from audiodae.recipe import Recipe
+from audiodae.training import make_mixers
 
 RATE = 16000
 
@@ -82,3 +85,37 @@ def test_an_array_of_another_decoding_is_not_taken_for_this_ones(tmp_path: Path)
     array = next(cache.glob("*.i16"))
     array.write_bytes(array.read_bytes()[:-200])
     assert len(read_corpus([folder], RATE, cache).audio) == RATE
+
+
+@pytest.mark.parametrize("peak", [3.0, 1e-3, 1e-5, 1e-12])
+def test_a_room_keeps_its_tail_at_whatever_level_it_was_stored(tmp_path: Path, peak: float) -> None:
+    rng = np.random.default_rng(0)
+    room = rng.standard_normal(RATE) * np.exp(-np.arange(RATE) / 2500)
+    room *= peak / np.abs(room).max()
+    write(tmp_path / "rooms", "hall.wav", room)
+    kept = read_corpus([tmp_path / "rooms"], RATE, tmp_path / "cache", full_scale=True).audio
+    error = kept / 32767 - room / peak
+    assert 10 * np.log10(np.square(error).sum() / np.square(room / peak).sum()) < -70
+
+
+def test_trainings_bring_rooms_to_full_scale_and_keep_the_level_of_speech(tmp_path: Path) -> None:
+    speech = write(tmp_path / "speech", "a.wav", tone()).parent
+    rooms = write(tmp_path / "rooms", "hall.wav", 1e-3 * tone()).parent
+    mixer, _ = make_mixers([speech], [], [rooms], Recipe(), tmp_path / "c", torch.device("cpu"))
+    for draw, peak in ((mixer._rooms, 32767), (mixer._speech, 3277)):
+        assert draw is not None
+        assert np.abs(draw.corpus.audio).max() == pytest.approx(peak, abs=1)
+
+
+def test_silence_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / "noise"
+    write(folder, "a.wav", tone())
+    silent = write(folder, "b.wav", np.zeros(RATE))
+    empty = write(folder, "c.wav", np.zeros(0))
+    for full_scale in (False, True):
+        found = read_corpus([folder], RATE, tmp_path / "cache", full_scale=full_scale)
+        assert [clip.name for clip in found.clips] == ["a.wav"]
+        assert found.failures == (
+            f"{silent} is silent: at 16 bits every sample of it is 0.",
+            f"{empty} holds no samples.",
+        )
