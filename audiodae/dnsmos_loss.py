@@ -39,6 +39,11 @@ class DnsmosLoss(nn.Module):
         super().__init__()
         self.sample_rate = sample_rate
         self.half_precision = half_precision
+        if sample_rate != DNSMOS_RATE_HZ:
+            # Here and not when it is called: what is missing should be said before hours of training.
+            from torchaudio.functional import resample
+
+            self.resample = resample
         for name, value in _published_weights().items():
             self.register_buffer(name.replace("/", "|"), value, persistent=False)
 
@@ -50,9 +55,7 @@ class DnsmosLoss(nn.Module):
     def raw(self, x: Tensor) -> Tensor:
         """What the net says of speech, background and overall, before calibration: `(batch, 3)`."""
         if self.sample_rate != DNSMOS_RATE_HZ:
-            from torchaudio.functional import resample
-
-            x = resample(x, self.sample_rate, DNSMOS_RATE_HZ)
+            x = self.resample(x, self.sample_rate, DNSMOS_RATE_HZ)
         kernels = [
             self._weight(f"time2freq/stft-{part}/kernel:0")[..., 0] for part in ("real", "imag")
         ]

@@ -22,6 +22,8 @@ from audiodae.stft import Stft
 
 Net = DenoiserNet | Autoencoder
 Figures = dict[str, float | list[float]]
+# what a stage may say of a loss
+_HEARD = ("pesq", "dnsmos", "dnsmos_items", "stoi", "whisper", "whisper_items")
 _ACTIVE_VARIANCE = 0.01  # of a code's mean over the data: below it a unit says nothing
 
 
@@ -30,6 +32,9 @@ class Lesson(Protocol):
 
     def build(self) -> Net:
         """The untrained net."""
+
+    def check(self, step: int) -> None:
+        """Raise `AudiodaeError` where what the steps from this one on need is not there."""
 
     def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
         """What a new net is told before the first step."""
@@ -60,6 +65,14 @@ class Denoising:
     def build(self) -> DenoiserNet:
         return DenoiserNet(self.recipe.model)
 
+    def check(self, step: int) -> None:
+        """Build all that later stages hear with, or the last of them would say it after hours."""
+        if step >= self.recipe.steps:
+            return
+        stages = self.recipe.stages[self.recipe.stage_at(step)[0] :]
+        most = {name: max(getattr(s, name) for s in stages if s.steps) for name in _HEARD}
+        DenoisingLoss(self.recipe.loss, self._stft, torch.device("cpu"), **most)
+
     def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
         """Nothing: an untrained denoiser lets everything through."""
 
@@ -89,8 +102,7 @@ class Denoising:
 
     def _loss_with(self, stage: Stage | None) -> DenoisingLoss:
         """The loss of a stage; of none, without what only trainings hear."""
-        names = ("pesq", "dnsmos", "dnsmos_items", "stoi", "whisper", "whisper_items")
-        weights = {name: getattr(stage, name) for name in names} if stage else {}
+        weights = {name: getattr(stage, name) for name in _HEARD} if stage else {}
         return DenoisingLoss(self.recipe.loss, self._stft, self.device, **weights)
 
 
@@ -104,6 +116,9 @@ class Autoencoding:
 
     def build(self) -> Autoencoder:
         return Autoencoder(self.config)
+
+    def check(self, step: int) -> None:
+        """Nothing: its loss needs no packages and no files."""
 
     def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
         """The straight path of an autoencoder: the principal axes of what it should say."""

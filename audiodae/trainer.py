@@ -86,8 +86,10 @@ class Trainer:
     def train(self, stop_after_steps: int | None = None) -> None:
         """Run to the end of the recipe, or so many steps further; writes the run folder as it goes.
 
-        Raises `AudiodaeError` where another training is at work in that folder.
+        Raises `AudiodaeError` where another training is at work in that folder, and, before the first
+        step, where what a later stage needs is not there.
         """
+        self.lesson.check(self.step)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
                 plain = json.dumps(to_plain(self.recipe), indent=2) + "\n"
@@ -103,7 +105,7 @@ class Trainer:
             last = min(last, self.step + stop_after_steps)
         began = said = saved = time.monotonic()
         audio_before, step_before = self.audio_seconds, self.step
-        recent, failures, waited = math.nan, 0, 0.0
+        recent, failures, waited, saved_step = math.nan, 0, 0.0, self.step
         self.net.train()
         mixtures = self._mixtures(last)
         while self.step < last:
@@ -112,9 +114,15 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = stage.rate_at(within)
             asked = time.monotonic()
-            mixture = next(mixtures)
-            waited += time.monotonic() - asked
-            loss = self._one_step(mixture)
+            try:
+                mixture = next(mixtures)
+                waited += time.monotonic() - asked
+                loss = self._one_step(mixture)
+            except AudiodaeError:
+                if self.rank == 0 and self.step > saved_step and not failures:
+                    with contextlib.suppress(AudiodaeError, OSError):  # the first one is to be told
+                        self.save(recent)
+                raise
             self.step += 1
             self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
             if math.isfinite(loss):
@@ -138,9 +146,11 @@ class Trainer:
                     f"{100 * waited / (now - began):.0f} % waiting for data  "
                     f"{self.audio_seconds / 3600:.1f} h heard  ETA {_clock(eta)}"
                 )
-            if self.rank == 0 and now - saved > 60 * recipe.checkpoint_minutes:
+            # Not while losses are no numbers: the state before them is what can be gone on with.
+            due = now - saved > 60 * recipe.checkpoint_minutes and not failures
+            if self.rank == 0 and due:
                 self.save(recent)
-                saved = time.monotonic()
+                saved, saved_step = time.monotonic(), self.step
         if self.rank == 0:
             self.save(recent)
 

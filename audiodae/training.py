@@ -89,6 +89,8 @@ def check_folders(
 ) -> None:
     """Print hours, clips, groups and the recipe's length, and write ten mixtures to `RUN/examples`."""
     recipe = read_recipe(recipe_path)
+    lesson = lesson_of(recipe, torch.device("cpu"))
+    lesson.check(0)
     corpora = _corpora(speech, noise, rir, recipe, cache or run / "cache")
     for name, corpus in corpora.items():
         if corpus is None:
@@ -106,7 +108,7 @@ def check_folders(
         print(f"        groups: {_first_groups(corpus)}")
         for failure in corpus.failures:
             print(f"        left out: {failure}")
-    net = lesson_of(recipe, torch.device("cpu")).build()
+    net = lesson.build()
     parameters = sum(p.numel() for p in net.parameters())
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
     print(f"model   {parameters:,} parameters at {recipe.sample_rate} Hz")

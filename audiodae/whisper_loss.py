@@ -30,8 +30,19 @@ class WhisperLoss(nn.Module):
 
     def __init__(self, sample_rate: int, folder: Path) -> None:
         super().__init__()
-        from librosa.filters import mel
+        # Here and not when it is called: what is missing should be said before hours of training.
+        try:
+            from librosa.filters import mel
 
+            if sample_rate != WHISPER_RATE_HZ:
+                from torchaudio.functional import resample
+
+                self.resample = resample
+        except ImportError as error:
+            raise AudiodaeError(
+                f"The recipe asks for a Whisper loss, which needs the package {error.name}: "
+                'pip install "audiodae[train]", or set whisper to 0 in every stage.'
+            ) from error
         self.sample_rate = sample_rate
         arrays = _read(folder)
         self.heads = int(arrays.pop("num_heads"))
@@ -53,9 +64,7 @@ class WhisperLoss(nn.Module):
     def hear(self, x: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, frames of 20 ms, features)`, each frame to unit power."""
         if self.sample_rate != WHISPER_RATE_HZ:
-            from torchaudio.functional import resample
-
-            x = resample(x, self.sample_rate, WHISPER_RATE_HZ)
+            x = self.resample(x, self.sample_rate, WHISPER_RATE_HZ)
         y = self._encode(self._log_mel(x))
         return functional.layer_norm(y, y.shape[-1:])
 

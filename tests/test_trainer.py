@@ -25,6 +25,7 @@ from audiodae.cores import can_fork
 from audiodae.corpus import read_corpus
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, RecipeError
+from audiodae.lessons import lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe, Stage, read_recipe
 from audiodae.trainer import Trainer
@@ -298,6 +299,65 @@ def test_a_training_that_cannot_be_gone_on_with_is_told(root: Path) -> None:
         (root / "old" / "state.pt").write_bytes(damaged)
         with pytest.raises(AudiodaeError, match=r"state.pt is damaged.*--init"):
             train(root, "old", stop_after_steps=1)
+
+
+def test_what_a_later_stage_lacks_is_told_before_the_first_step(root: Path) -> None:
+    pytest.importorskip("librosa", reason="the Whisper loss takes its mel bands from librosa")
+    recipe, run, cache = root / "lacking.toml", root / "lacking", root / "cache"
+    loss = f"[loss]\nwhisper_folder = '{root / 'no-whisper'}'\n"
+    later = "[[stages]]\nsteps = 1\nwhisper = 0.3\n"
+    recipe.write_text(RECIPE.format(optimizer="adamw") + later + loss)
+    folders = [root / "speech"], [root / "noise"], []
+    for lacking in (
+        lambda: check_folders(*folders, recipe, run, cache),
+        lambda: train_folders(*folders, recipe, run, cache, "cpu", stop_after_steps=1),
+    ):
+        with pytest.raises(AudiodaeError, match=r"no-whisper.* cannot be read as a Whisper model"):
+            lacking()
+    assert not (run / "state.pt").exists()
+
+
+def test_what_only_stages_that_are_over_heard_need_not_be_there_any_more(root: Path) -> None:
+    recipe = Recipe(stages=(Stage(steps=2, whisper=0.3), Stage(steps=2)))
+    recipe = replace(recipe, loss=replace(recipe.loss, whisper_folder=str(root / "no-whisper")))
+    lesson = lesson_of(recipe, torch.device("cpu"))
+    lesson.check(2)
+    lesson.check(4)
+    with pytest.raises(AudiodaeError):
+        lesson.check(1)
+
+
+class Spoilt(Mixer):
+    """Mixes well until `from_step`, then says so or mixes no numbers."""
+
+    from_step, error = 3, True
+
+    def batch(self, step: int, *args: object, **options: object) -> Mixture:
+        mixture = super().batch(step, *args, **options)
+        if step < self.from_step:
+            return mixture
+        if self.error:
+            raise AudiodaeError("A file has vanished.")
+        return Mixture(mixture.noisy * torch.nan, mixture.clean)
+
+
+@pytest.mark.parametrize("error", [True, False])
+def test_what_goes_wrong_loses_no_steps_and_spoils_no_state(root: Path, error: bool) -> None:
+    recipe = replace(read_recipe(root / "adamw.toml"), checkpoint_minutes=60.0 if error else 0.0)
+    corpora = [read_corpus([root / name], 16000, root / "cache") for name in ("speech", "noise")]
+    training, validation = (
+        kind(*corpora, None, recipe.mix, seed=1, device=torch.device("cpu"))
+        for kind in (Spoilt, Mixer)
+    )
+    training.error = error
+    run = root / f"spoilt-{error}"
+    trainer = Trainer(recipe, training, validation, run, device=torch.device("cpu"))
+    words = "A file has vanished" if error else "not a number.*the last good state"
+    with pytest.raises(AudiodaeError, match=words):
+        trainer.train()
+    state = torch.load(run / "state.pt", weights_only=True)
+    assert state["step"] == 3
+    assert all(bool(tensor.isfinite().all()) for tensor in state["ema"].values())
 
 
 def test_a_new_weight_decay_is_heeded_from_there_on(root: Path) -> None:
