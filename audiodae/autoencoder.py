@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from audiodae.config import check_range
 from audiodae.errors import AudiodaeError
 from audiodae.features import mel_matrix
 from audiodae.layers import Dense, Double, Halve
@@ -64,6 +65,13 @@ class AutoencoderConfig:
     denoising: bool = False
 
     def __post_init__(self) -> None:
+        check_range(self, 1, math.inf, "sample_rate", "patch_frames")
+        # says what is wrong with these
+        stft = Stft(self.sample_rate, self.n_fft, self.hop_length)
+        if not 2 <= self.mels <= stft.bins:
+            raise ValueError(
+                f"mels is {self.mels}: choose from 2 to the {stft.bins} bins of n_fft = {self.n_fft}."
+            )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(

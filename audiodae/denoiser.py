@@ -49,7 +49,14 @@ class DenoiserConfig:
         check_range(self, 0.0, 1.0, "dropout")
         check_range(self, 0, math.inf, "blocks")
         check_range(self, 1, math.inf, "sample_rate", "heads")
-        Stft(self.sample_rate, self.n_fft, self.hop_length)  # says what is wrong with these
+        # says what is wrong with these
+        stft = Stft(self.sample_rate, self.n_fft, self.hop_length)
+        if self.bands.count > stft.bins:
+            raise ValueError(
+                f"bands.linear = {self.bands.linear} and bands.erb = {self.bands.erb} are "
+                f"{self.bands.count} bands, and n_fft = {self.n_fft} has {stft.bins} bins: give no more "
+                "bands than bins."
+            )
         if not len(self.channels) == len(self.kernels) == len(self.strides) > 0:
             raise ValueError(
                 f"channels {self.channels}, kernels {self.kernels} and strides {self.strides} describe "

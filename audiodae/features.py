@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audiodae.arrays import Array, Constant, array_namespace
+from audiodae.config import check_range
 from audiodae.stft import Stft
 
 FEATURE_CHANNELS = 3  # compressed magnitude, real part, imaginary part
@@ -28,6 +29,10 @@ class BandsConfig:
     linear: int = 64
     erb: int = 64
     compression: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range(self, 0, math.inf, "linear")
+        check_range(self, 2, math.inf, "erb")
 
     @property
     def count(self) -> int:

@@ -17,7 +17,13 @@ from audiodae.families import family
 from audiodae.losses import LossConfig
 from audiodae.mixer import MixConfig
 
-_STOI_SECONDS = 0.5
+# The shortest and longest crops that each can hear.
+HEARD_SECONDS = {
+    "stoi": (0.5, math.inf),
+    "pesq": (0.33, math.inf),  # 20 frames, over which it adds up
+    "dnsmos": (0.09, math.inf),  # 8 frames, which it halves three times
+    "whisper": (0.0, 30.0),
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class Recipe:
         check_range(self, 0, math.inf, "seed", "pca_patches")
         if self.autoencoder is None:
             self._check_loss()
+        else:
+            self._check_patches(self.autoencoder)
         if not self.stages:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
 
@@ -109,11 +117,24 @@ class Recipe:
                 f"loss.log_spectrum is asked for from {from_hz:g} Hz up, and the model hears only what is "
                 f"below {highest_hz:g} Hz: set loss.log_spectrum_from_hz lower, or log_spectrum to 0."
             )
-        short = [stage.crop_seconds for stage in self.stages if stage.stoi]
-        if short and min(short) < _STOI_SECONDS:
-            raise ValueError(
-                f"a stage with stoi has crop_seconds = {min(short):g}: STOI needs {_STOI_SECONDS:g} or more."
-            )
+        for name, (least, most) in HEARD_SECONDS.items():
+            for seconds in (stage.crop_seconds for stage in self.stages if getattr(stage, name)):
+                if not least <= seconds <= most:
+                    wanted = f"{least:g} or more" if least else f"{most:g} or less"
+                    raise ValueError(
+                        f"a stage with {name} has crop_seconds = {seconds:g}: {name} needs {wanted}."
+                    )
+
+    def _check_patches(self, config: AutoencoderConfig) -> None:
+        patch_seconds = config.patch_samples / config.sample_rate
+        for stage in self.stages:
+            samples = round(stage.crop_seconds * config.sample_rate)
+            if stage.batch_size == 1 and samples < 2 * config.patch_samples:
+                raise ValueError(
+                    f"a stage with batch_size = 1 and crop_seconds = {stage.crop_seconds:g} is one patch of "
+                    f"{patch_seconds:g} s at a time, and norms need two to compare: set batch_size to 2 or "
+                    f"more, or crop_seconds to {2 * patch_seconds:g} or more."
+                )
 
     @property
     def sample_rate(self) -> int:

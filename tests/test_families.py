@@ -174,6 +174,13 @@ def test_the_recipe_of_every_family_is_shipped(name: str) -> None:
         ('family = "vanilla"\n[autoencoder]\nlatnet = 3', r"autoencoder\.latnet.*'latent'"),
         ('family = "vanilla"\n[model]\nblocks = 1', "a denoiser's"),
         ("[autoencoder]\nkernel = 4", "odd"),
+        ("[autoencoder]\nmels = 400", "mels is 400: choose from 2 to the 257 bins"),
+        ("[autoencoder]\nhop_length = 200", "n_fft=512 with hop_length=200"),
+        ("[autoencoder]\npatch_frames = 0", "patch_frames is 0"),
+        (
+            'family = "vanilla"\n[[stages]]\nsteps = 1\nbatch_size = 1\ncrop_seconds = 0.5',
+            r"one patch of 0\.256 s .*crop_seconds to 0\.512 or more",
+        ),
         ("[elbo]\nbeta = -1.0", "zero or more"),
     ],
 )

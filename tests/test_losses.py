@@ -1,5 +1,6 @@
 """The loss: least for clean speech at its own level, and dearer for lost speech than for left noise."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from audiodae import metrics
 from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.losses import DenoisingLoss, LossConfig, snr_db
 from audiodae.pesq_loss import pesq_loss
+from audiodae.recipe import HEARD_SECONDS
 from audiodae.stft import Stft
 from audiodae.stoi_loss import stoi_loss
 
@@ -216,3 +218,22 @@ def test_stoi_by_the_batch_is_the_packages_stoi() -> None:
     assert 0.0 < float(ours[0][0]) < 0.5
     for got, wanted in zip(ours, _with_gradient(theirs), strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 44100])
+@pytest.mark.parametrize(
+    ("name", "package"), [("pesq", "torch_pesq"), ("stoi", "torch_stoi"), ("dnsmos", "speechmos")]
+)
+def test_the_shortest_crops_that_a_recipe_may_ask_for_can_be_heard(
+    name: str, package: str, sample_rate: int
+) -> None:
+    for needed in (package, "onnx", "torchaudio"):
+        if importlib.util.find_spec(needed) is None:  # speechmos wants more where it is imported
+            pytest.skip(f"needs the package {needed}")
+    stft, device = Stft(sample_rate, 512, 256), torch.device("cpu")
+    loss = DenoisingLoss(LossConfig(), stft, device, **{name: 0.1})
+    rng = torch.Generator().manual_seed(1)
+    clean, noise = 0.1 * torch.randn(
+        2, 2, round(HEARD_SECONDS[name][0] * sample_rate), generator=rng
+    )
+    assert bool(loss(0.5 * clean, clean, clean + noise)[1][name].isfinite())
