@@ -6,6 +6,7 @@ in the run folder, so a search goes on where it stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tomllib
@@ -18,6 +19,7 @@ import torch
 
 from audiodae.autoencoder import AutoencoderConfig
 from audiodae.config import from_plain, to_plain
+from audiodae.corpus import read_corpus
 from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import lesson_of
@@ -26,6 +28,7 @@ from audiodae.trainer import Trainer
 from audiodae.training import make_mixers, torch_device
 
 STUDY = "tune"
+_ASKED = "asked"  # attribute of a study: what all of its trials have in common
 BEST = "best.toml"
 _STRIDES = {1: ((8,),), 2: ((4, 2), (2, 2)), 3: ((2, 2, 2), (4, 2, 2))}
 _FEWEST_FOR_IMPORTANCE = 4
@@ -49,7 +52,8 @@ def tune_folders(
 
     A trial is judged by its loss on held-out talkers and noises. Nets with over `most_parameters` are
     not trained. `run` gets `study.db`, a folder a trial, `best.toml` (the given recipe, all its stages
-    included, with the best net and rates) and pictures. Raises `AudiodaeError`.
+    included, with the best net and rates) and pictures. Raises `AudiodaeError`, also where the search in
+    `run` is one by another recipe, of other steps or on other sounds.
     """
     optuna = _optuna()
     recipe = read_recipe(recipe_path)
@@ -62,7 +66,11 @@ def tune_folders(
     done = len(study.get_trials(states=over))
     # Another seed on every start, or the search would repeat its first guesses.
     study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
-    training, validation = make_mixers(speech, noise, rir, recipe, cache or run / "cache", chosen)
+    cache = cache or run / "cache"
+    training, validation = make_mixers(speech, noise, rir, recipe, cache, chosen)
+    sounds = {"speech": _sounds(speech, recipe, cache, numbers_in_folders=True)}
+    sounds |= {"noise": _sounds(noise, recipe, cache), "rir": _sounds(rir, recipe, cache)}
+    _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
 
     def judge(trial: Any) -> float:
         try:
@@ -99,6 +107,40 @@ def tune_folders(
     from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
     _draw(study, run)
     return best
+
+
+def _sounds(
+    folders: Sequence[Path], recipe: Recipe, cache: Path, *, numbers_in_folders: bool = False
+) -> str:
+    """A hash of which clips there are and whose: also of which ones are held out."""
+    if not folders:
+        return ""
+    corpus = read_corpus(folders, recipe.sample_rate, cache, numbers_in_folders=numbers_in_folders)
+    clips = sorted((clip.name, clip.group, clip.samples) for clip in corpus.clips)
+    return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
+
+
+def _check_same(study: Any, asked: dict[str, Any], run: Path) -> None:
+    """Raise `AudiodaeError` where earlier trials were of something else: no loss could be compared."""
+    before = study.user_attrs.get(_ASKED)
+    if before is not None and study.trials:
+        other = [key for key in asked if key != "recipe" and asked[key] != before[key]]
+        other += _changed(json.loads(before["recipe"]), json.loads(asked["recipe"]))
+        if other:
+            raise AudiodaeError(
+                f"{run} holds a search with other values of {', '.join(other)}, and losses can only be "
+                "compared where these are the same: use a new --run, or what it began with."
+            )
+    study.set_user_attr(_ASKED, asked)  # a search of an earlier version has none
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Which parts of a recipe are not what they were."""
+    try:  # by way of a recipe: what an earlier version did not know has its default
+        before = json.loads(json.dumps(to_plain(from_plain(Recipe, before))))
+    except ValueError:
+        return ["recipe"]
+    return [f"recipe.{key}" for key in now if now[key] != before[key]]
 
 
 def suggest(trial: Any, base: Recipe) -> Recipe:

@@ -72,12 +72,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def tune(root: Path, run: str, recipe: str, *more: str) -> str:
+def tune(root: Path, run: str, recipe: str, *more: str, refused: bool = False) -> str:
     words = ["--speech", "speech", "--noise", "noise", "--recipe", f"{recipe}.toml", "--run", run]
     words = [str(root / w) if not w.startswith("--") else w for w in words]
     words += ["--steps", "3", "--device", "cpu", "--cache", str(root / "cache"), *more]
     result = CliRunner().invoke(main, ["tune", *words])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == refused, result.output
     return result.output
 
 
@@ -104,6 +104,35 @@ def test_a_search_goes_on_and_its_best_recipe_can_be_trained(root: Path) -> None
     assert best.model.bands == base.model.bands and best.held_out == base.held_out
     for name in ("history", "slices", "importance"):
         assert (run / f"{name}.png").stat().st_size > 5000
+
+
+def test_a_search_for_something_else_is_not_gone_on_with(root: Path) -> None:
+    one_more = ["--trials", "2"]
+    tune(root, "same", "denoiser", "--trials", "1")
+    (root / "edited.toml").write_text(DENOISER + "[loss]\nsnr = 0.1\n[mix]\nclip = 0.5\n")
+    said = tune(root, "same", "edited", *one_more, refused=True)
+    assert "recipe.mix, recipe.loss" in said and "use a new --run" in said
+    assert "values of steps," in tune(
+        root, "same", "denoiser", *one_more, "--steps", "4", refused=True
+    )
+    write_folder(root / "more", "noise", 2, 1.0)
+    more_noise = ["--noise", str(root / "more" / "noise")]
+    assert "values of noise," in tune(
+        root, "same", "denoiser", *one_more, *more_noise, refused=True
+    )
+    assert len(losses(root / "same")) == 1
+    tune(root, "same", "denoiser", *one_more)
+    assert len(losses(root / "same")) == 2
+
+
+def test_a_search_of_an_earlier_version_goes_on(root: Path) -> None:
+    import sqlite3
+
+    tune(root, "earlier", "denoiser", "--trials", "1")
+    with sqlite3.connect(root / "earlier" / "study.db") as study:
+        study.execute("DELETE FROM study_user_attributes")
+    tune(root, "earlier", "denoiser", "--trials", "2", "--steps", "4")
+    assert len(losses(root / "earlier")) == 2
 
 
 def test_nets_that_are_too_large_are_not_trained(root: Path) -> None:
