@@ -6,6 +6,7 @@ fitted to normal recordings: one over a whole clip's mean level, deviation and c
 (hum, lost bands, codecs, other kinds of sound), two over how far a patch is from its own clip's median
 (gaps and clicks; sounds that do not belong). The distance of Mahalanobis from them is the score, in
 units of a threshold: a quantile of normal scores that were taken of clips the Gaussians had not seen.
+All that is of whole clips is learned for clips of several lengths (`audiodae.standing`).
 Flat peaks (clipping) are held against those of normal recordings as they are.
 """
 
@@ -25,6 +26,7 @@ from audiodae.autoencoder import Autoencoder
 from audiodae.errors import AudiodaeError
 from audiodae.flat_tops import FlatTops
 from audiodae.latents import Patches, Progress, Trained, encode
+from audiodae.standing import Standing, lengths, pieces
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,9 +41,9 @@ _FOLDS = 4
 _ODD_PATCHES = 0.9  # the quantile of a clip's patches that stands for its oddest
 _FEWEST_PATCHES = 40
 _ERROR_FLOOR = 1e-4
-_FLAT_FLOOR, _FLAT_SPREAD = 1e-3, 0.25  # a share that says nothing; the least deviation of its log
+_FLAT_FLOOR = 1e-3  # a share that says nothing
 _FEWEST_FLAT = 5e-3  # of a patch
-_LEAST_SPREAD = _LEAST_THRESHOLD = 1e-3
+_LEAST_THRESHOLD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,24 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Normal:
-    """What normal clips are like as a whole, and their patches against their own median."""
+    """What normal clips are like as a whole, by their length, and their patches against their own median."""
 
-    clips: Gaussian
+    clips: tuple[Gaussian, ...]
     moments: Gaussian
     levels: Gaussian
 
     @classmethod
-    def fit(cls, clips: Sequence[Floats]) -> Normal:
+    def fit(cls, clips: Sequence[Floats], sizes: Sequence[int]) -> Normal:
+        """`sizes` are the lengths in patches, ascending; the last are the clips as they are."""
         within = np.concatenate([_within(clip) for clip in clips])
+        parts = [*(pieces(clips, size) for size in sizes[:-1]), clips]
+        # Where clips differ much in length, a few of them may have none that is long enough.
+        parts = [found if len(found) > 1 else clips for found in parts]
         return cls(
-            Gaussian.fit(np.stack([_whole(clip) for clip in clips]), _SHRINK_CLIPS),
+            tuple(
+                Gaussian.fit(np.stack([_whole(part) for part in found]), _SHRINK_CLIPS)
+                for found in parts
+            ),
             Gaussian.fit(within[:, _MOMENTS]),
             Gaussian.fit(within[:, _LEVELS]),
         )
@@ -93,9 +102,12 @@ class Normal:
             ]
         )
 
-    def statistics(self, clip: Floats) -> Floats:
-        """Logs, as all are skewed: of the whole clip, its mean and oddest patches, its flat share."""
-        whole = self.clips.distance(_whole(clip)[None])[0]
+    def statistics(self, clip: Floats, length: int) -> Floats:
+        """Logs, as all are skewed: of the whole clip, its mean and oddest patches, its flat share.
+
+        The whole clip is held against those of the `length`-th length.
+        """
+        whole = self.clips[length].distance(_whole(clip)[None])[0]
         moments = self.patches(clip)[0]
         oddest = np.quantile(moments, _ODD_PATCHES)
         distances = np.maximum([whole, moments.mean(), oddest, moments.max()], 1e-9)
@@ -104,16 +116,11 @@ class Normal:
 
 @dataclass(frozen=True)
 class Detector:
-    """What `fit` learned. Clip statistics are standardised by the normal clips' `centre`, `spread`.
-
-    `patch_thresholds` are for moments, levels and flat peaks.
-    """
+    """What `fit` learned. `patch_thresholds` are for moments, levels and flat peaks."""
 
     normal: Normal
-    centre: Floats
-    spread: Floats
+    standing: Standing
     patch_thresholds: Floats
-    clip_threshold: float
     quantile: float
     model: str
     sha256: str
@@ -219,7 +226,8 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
     """Learn what is normal from the descriptions of normal recordings.
 
     Thresholds come from clips left out in turn: of every fourth clip, scored by a Gaussian of the
-    others; with fewer than eight clips, of every fourth stretch. Raises `AudiodaeError` for a
+    others; with fewer than eight clips, of every fourth stretch. For clips of other lengths they come
+    from stretches of these. Raises `AudiodaeError` for a
     quantile outside (0, 1) and for too little audio.
     """
     if not 0.0 < quantile < 1.0:
@@ -235,26 +243,23 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
     if len(parts) < 2 * _FOLDS:
         joined = np.concatenate(parts)
         parts = np.array_split(joined, min(40, len(joined) // 5))
-    patches_of: list[Floats] = [np.zeros((3, 0))] * len(parts)
-    statistics = np.zeros((len(parts), 5))
+    patches_of: list[Floats] = []
+    sizes = lengths(parts)
+    statistics: list[list[Floats]] = [[] for _ in sizes]
     for fold in range(_FOLDS):
-        seen = Normal.fit([part for i, part in enumerate(parts) if i % _FOLDS != fold])
-        for i in range(fold, len(parts), _FOLDS):
-            patches_of[i], statistics[i] = seen.patches(parts[i]), seen.statistics(parts[i])
-    # Of silence every clip is like every other: rounding alone must not make one odd.
-    centre, spread = statistics.mean(axis=0), np.maximum(statistics.std(axis=0), _LEAST_SPREAD)
-    spread[-1] += _FLAT_SPREAD
+        seen = Normal.fit([part for i, part in enumerate(parts) if i % _FOLDS != fold], sizes)
+        held = parts[fold::_FOLDS]
+        patches_of += [seen.patches(part) for part in held]
+        for i, size in enumerate(sizes):
+            statistics[i] += [seen.statistics(part, i) for part in pieces(held, size)]
     thresholds = np.quantile(np.concatenate(patches_of, axis=1), quantile, axis=1)
     # Of silence every patch is like every other: none would be normal but exactly that.
     thresholds[:-1] = np.maximum(thresholds[:-1], _LEAST_THRESHOLD)
     thresholds[-1] = max(thresholds[-1], _FEWEST_FLAT)
     return Detector(
-        Normal.fit(parts),
-        centre,
-        spread,
+        Normal.fit(parts, sizes),
+        Standing.fit([np.stack(found) for found in statistics], sizes, quantile),
         thresholds,
-        float(np.quantile([_standing(row, centre, spread) for row in statistics], quantile))
-        + _LEAST_SPREAD,
         quantile,
         model.name,
         model.sha256,
@@ -262,9 +267,11 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
 
 
 def score(rows: Floats, detector: Detector, patch_seconds: float) -> Scores:
-    """Scores of a recording from the descriptions of its patches, in units of the thresholds."""
-    statistics = detector.normal.statistics(rows)
-    clip = _standing(statistics, detector.centre, detector.spread) / detector.clip_threshold
+    """Scores of a recording from the descriptions of its patches, in units of the thresholds.
+
+    That of the clip is no larger or smaller for its length.
+    """
+    clip = detector.standing.score(rows, detector.normal.statistics)
     patches = (detector.normal.patches(rows) / detector.patch_thresholds[:, None]).max(axis=0)
     return Scores(clip, patches, np.arange(len(rows)) * patch_seconds, patch_seconds)
 
@@ -277,8 +284,3 @@ def _whole(clip: Floats) -> Floats:
 
 def _within(clip: Floats) -> Floats:
     return np.asarray(clip - np.median(clip, axis=0))
-
-
-def _standing(statistics: Floats, centre: Floats, spread: Floats) -> float:
-    """How far out a clip stands among normal ones, never negative; small oddities of many kinds add up."""
-    return float(np.logaddexp.reduce(np.append(0.0, (statistics - centre) / spread)))

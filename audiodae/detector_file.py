@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -13,11 +14,13 @@ from safetensors.numpy import load, save
 from audiodae.anomaly import Detector, Gaussian, Normal
 from audiodae.atomic import reason, write_whole
 from audiodae.errors import CheckpointError
+from audiodae.standing import Standing
 
 KIND = "anomaly-detector"
-FORMAT = 3  # 1 knew nothing of flat peaks; thresholds of 2 are of the largest oddity, not of all together
-_ARRAYS = ("centre", "spread", "patch_thresholds")
-_GAUSSIANS = ("clips", "moments", "levels")
+# 1 knew nothing of flat peaks; thresholds of 2 are of the largest oddity, not of all together; 3 knew
+# of one length of clips alone.
+FORMAT, _ONE_LENGTH = 4, 3
+_STANDING = ("patches", "centre", "spread", "thresholds")
 
 
 def detector_path(path: Path) -> Path:
@@ -28,9 +31,11 @@ def detector_path(path: Path) -> Path:
 def write_detector(path: Path, detector: Detector) -> Path:
     """Write `PATH.safetensors` and `PATH.json`; the first of them. Raises `AudioError`."""
     tensors = detector_path(path)
-    arrays = {name: getattr(detector, name) for name in _ARRAYS}
-    for name in _GAUSSIANS:
-        gaussian = getattr(detector.normal, name)
+    arrays = {name: getattr(detector.standing, name) for name in _STANDING}
+    arrays["patch_thresholds"] = detector.patch_thresholds
+    gaussians = {"moments": detector.normal.moments, "levels": detector.normal.levels}
+    gaussians |= {f"clips.{i}": gaussian for i, gaussian in enumerate(detector.normal.clips)}
+    for name, gaussian in gaussians.items():
         arrays[f"{name}.mean"] = gaussian.mean
         arrays[f"{name}.whitening"] = np.ascontiguousarray(gaussian.whitening)
     data = save(arrays)
@@ -38,7 +43,7 @@ def write_detector(path: Path, detector: Detector) -> Path:
         "format": FORMAT,
         "kind": KIND,
         "autoencoder": {"model": detector.model, "sha256": detector.sha256},
-        "clip_threshold": detector.clip_threshold,
+        "growth": detector.standing.growth,
         "quantile": detector.quantile,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -63,7 +68,7 @@ def read_detector(path: Path) -> Detector:
         raise CheckpointError(f"{tensors.with_suffix('.json')} is not JSON ({error}).") from error
     if not isinstance(card, dict) or card.get("kind") != KIND:
         raise CheckpointError(f"{tensors} is no anomaly detector.")
-    if card.get("format") != FORMAT:
+    if card.get("format") not in (FORMAT, _ONE_LENGTH):
         raise CheckpointError(
             f"{tensors} is a detector of format {card.get('format')}, and this version of audiodae reads "
             f"format {FORMAT}: fit it again with `audiodae anomaly fit`."
@@ -74,15 +79,26 @@ def read_detector(path: Path) -> Detector:
         )
     try:
         arrays = load(data)
+        if card["format"] == _ONE_LENGTH:
+            threshold = float(card["clip_threshold"])
+            standing = Standing.of_one_length(arrays["centre"], arrays["spread"], threshold)
+            clips: tuple[Gaussian, ...] = (_gaussian(arrays, "clips"),)
+        else:
+            standing = Standing(
+                **{name: arrays[name] for name in _STANDING}, growth=float(card["growth"])
+            )
+            clips = tuple(_gaussian(arrays, f"clips.{i}") for i in range(len(standing.patches)))
         return Detector(
-            Normal(*(Gaussian(arrays[f"{n}.mean"], arrays[f"{n}.whitening"]) for n in _GAUSSIANS)),
-            centre=arrays["centre"],
-            spread=arrays["spread"],
+            Normal(clips, _gaussian(arrays, "moments"), _gaussian(arrays, "levels")),
+            standing,
             patch_thresholds=arrays["patch_thresholds"],
-            clip_threshold=float(card["clip_threshold"]),
             quantile=float(card["quantile"]),
             model=str(card["autoencoder"]["model"]),
             sha256=str(card["autoencoder"]["sha256"]),
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{tensors} does not fit its description: {error}") from error
+
+
+def _gaussian(arrays: dict[str, Any], name: str) -> Gaussian:
+    return Gaussian(arrays[f"{name}.mean"], arrays[f"{name}.whitening"])

@@ -1,5 +1,6 @@
 """What was damaged stands out, where it was damaged; what was not, does not."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load, save
 from sounds import write
 from tasks_model import RATE, machine
 
@@ -144,20 +146,68 @@ def test_distances_are_about_one_whatever_the_units():
 def test_a_detector_comes_back_from_its_files(tmp_path, detector):
     path = write_detector(tmp_path / "d", detector)
     again = read_detector(tmp_path / "d")
-    np.testing.assert_array_equal(again.normal.clips.whitening, detector.normal.clips.whitening)
-    assert (again.clip_threshold, again.sha256) == (detector.clip_threshold, detector.sha256)
+    np.testing.assert_array_equal(
+        again.normal.clips[1].whitening, detector.normal.clips[1].whitening
+    )
+    np.testing.assert_array_equal(again.standing.thresholds, detector.standing.thresholds)
+    assert (again.standing.growth, again.sha256) == (detector.standing.growth, detector.sha256)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="damaged or was exchanged"):
         read_detector(tmp_path / "d")
     card = path.with_suffix(".json").read_text()
-    path.with_suffix(".json").write_text(card.replace('"format": 3', '"format": 2'))
-    with pytest.raises(CheckpointError, match=r"of format 2.*format 3: fit it again"):
+    path.with_suffix(".json").write_text(card.replace('"format": 4', '"format": 2'))
+    with pytest.raises(CheckpointError, match=r"of format 2.*format 4: fit it again"):
         read_detector(tmp_path / "d")
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(CheckpointError, match="no anomaly detector"):
         read_detector(tmp_path / "d")
+
+
+def process(patches, seed, shift=0.0):
+    """Descriptions of a stretch of a random process that never changes; `shift` makes it another."""
+    rng = np.random.default_rng(seed)
+    rows = np.abs(0.3 * rng.standard_normal((patches, 70)) + 1.0)
+    rows[:, :16] += shift
+    rows[:, 16:32] = rows[:, :16] ** 2 + 0.1 * rows[:, 16:32]
+    rows[:, -1] = 0.0
+    return rows
+
+
+@pytest.mark.parametrize("clips", [[2400], [60] * 40, [20, 40, 80, 160] * 10])
+def test_what_is_normal_is_seldom_odd_and_what_is_not_is_odd_at_any_length(clips, plain_model):
+    learned = fit([process(n, i) for i, n in enumerate(clips)], plain_model)
+    for patches in (1, 2, 4, 8, 23, 60, 240, 2400):
+        few = 40 if patches < 1000 else 8
+        odd = [score(process(patches, 1000 + i), learned, 0.256).odd for i in range(few)]
+        assert np.mean(odd) <= 0.25, patches  # and not all, as without lengths
+        other = [score(process(patches, 2000 + i, 0.7), learned, 0.256).odd for i in range(10)]
+        assert np.mean(other) > 0.8, patches
+
+
+def test_a_detector_of_an_earlier_version_scores_as_it_did(tmp_path, plain_model):
+    learned = fit([process(60, i) for i in range(40)], plain_model)
+    standing = learned.standing
+    path = write_detector(tmp_path / "d", learned)
+    arrays = load(path.read_bytes()) | {n: getattr(standing, n)[-1] for n in ("centre", "spread")}
+    last = len(standing.patches) - 1
+    arrays = {name.replace(f"clips.{last}.", "clips."): a for name, a in arrays.items()}
+    others = [n for n in arrays if n.startswith(tuple(f"clips.{i}." for i in range(last)))]
+    for name in ("patches", "thresholds", *others):
+        del arrays[name]
+    data = save(arrays)
+    path.write_bytes(data)
+    card = json.loads(path.with_suffix(".json").read_text())
+    card |= {"format": 3, "clip_threshold": standing.thresholds[-1]}
+    card["sha256"] = hashlib.sha256(data).hexdigest()
+    del card["growth"]
+    path.with_suffix(".json").write_text(json.dumps(card))
+    for patches in (3, 60, 600):
+        rows = process(patches, 99)
+        found = (learned.normal.statistics(rows, last) - standing.centre[-1]) / standing.spread[-1]
+        wanted = np.logaddexp.reduce([0.0, *found]) / standing.thresholds[-1]
+        assert score(rows, read_detector(path), 0.256).clip == pytest.approx(wanted)
 
 
 def test_too_little_and_impossible_wishes_are_refused(plain_model, detector):
