@@ -227,8 +227,8 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
 
     Thresholds come from clips left out in turn: of every fourth clip, scored by a Gaussian of the
     others; with fewer than eight clips, of every fourth stretch. For clips of other lengths they come
-    from stretches of these. Raises `AudiodaeError` for a
-    quantile outside (0, 1) and for too little audio.
+    from stretches of these. Raises `AudiodaeError` for a quantile outside (0, 1) and for too little
+    audio.
     """
     if not 0.0 < quantile < 1.0:
         raise AudiodaeError(f"quantile is {quantile:g}: give a part of 1, such as {QUANTILE:g}.")

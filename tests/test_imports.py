@@ -55,7 +55,8 @@ ROWS = [
         "module",
     }
     | {"gstreamer", "plugin", "live", "soundcard", "keyboard"}
-    | {"walk", "latents", "embed", "anomaly", "detector_file", "plot_anomaly"}
+    | {"walk", "latents", "embed", "anomaly", "standing", "detector_file"}
+    | {"plot_anomaly"}
     | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
     {"cli_embed", "cli_compress", "cli_anomaly", "cli_generate"}
     | {
