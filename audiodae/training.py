@@ -91,7 +91,7 @@ def check_folders(
     recipe = read_recipe(recipe_path)
     lesson = lesson_of(recipe, torch.device("cpu"))
     lesson.check(0)
-    corpora = _corpora(speech, noise, rir, recipe, cache or run / "cache")
+    corpora = corpora_of(speech, noise, rir, recipe, cache or run / "cache")
     for name, corpus in corpora.items():
         if corpus is None:
             if name != GENERATED:
@@ -168,13 +168,14 @@ def _join_processes(device: torch.device) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def _corpora(
+def corpora_of(
     speech: Sequence[Path],
     noise: Sequence[Path],
     rir: Sequence[Path],
     recipe: Recipe,
     cache: Path,
 ) -> dict[str, Corpus | None]:
+    """All that was given, decoded: speech, noise, generated noise and rooms. Raises `AudiodaeError`."""
     rate = recipe.sample_rate
     if not speech and recipe.mix.noise_only < 1.0:
         raise AudiodaeError("This recipe is about speech: give a folder of it with --speech.")
@@ -221,11 +222,17 @@ def make_mixers(
     device: torch.device,
 ) -> tuple[Mixer, Mixer]:
     """Mixers of the groups a recipe trains on and of those it holds out. Raises `AudiodaeError`."""
+    return mixers_of(corpora_of(speech, noise, rir, recipe, cache), recipe, device)
+
+
+def mixers_of(
+    corpora: dict[str, Corpus | None], recipe: Recipe, device: torch.device
+) -> tuple[Mixer, Mixer]:
+    """The same of what `corpora_of` returns."""
     parts: list[dict[str, Corpus | None]] = [{}, {}]
-    corpora = _corpora(speech, noise, rir, recipe, cache)
-    # Generated noise is of the training alone: it is one group, and no measure of what is held out.
-    generated = corpora.pop(GENERATED)
     for name, corpus in corpora.items():
+        if name == GENERATED:
+            continue
         if corpus is None:
             parts[0][name] = parts[1][name] = None
             continue
@@ -240,7 +247,8 @@ def make_mixers(
                 "hears what the training hears."
             )
         parts[0][name], parts[1][name] = corpus.split(recipe.held_out)
-    parts[0]["noise"] = _together(generated, parts[0]["noise"])
+    # Generated noise is of the training alone: it is one group, and no measure of what is held out.
+    parts[0]["noise"] = _together(corpora[GENERATED], parts[0]["noise"])
     mixes = recipe.mix, replace(recipe.mix, generated_noise=0.0)
     mixers = [
         Mixer(part["speech"], part["noise"], part["rooms"], mix, seed=seed, device=device)

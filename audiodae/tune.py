@@ -19,13 +19,13 @@ import torch
 
 from audiodae.autoencoder import AutoencoderConfig
 from audiodae.config import from_plain, to_plain
-from audiodae.corpus import read_corpus
+from audiodae.corpus import Corpus
 from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import lesson_of
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.trainer import Trainer
-from audiodae.training import make_mixers, torch_device
+from audiodae.training import corpora_of, mixers_of, torch_device
 
 STUDY = "tune"
 _ASKED = "asked"  # attribute of a study: what all of its trials have in common
@@ -67,9 +67,9 @@ def tune_folders(
     # Another seed on every start, or the search would repeat its first guesses.
     study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
     cache = cache or run / "cache"
-    training, validation = make_mixers(speech, noise, rir, recipe, cache, chosen)
-    sounds = {"speech": _sounds(speech, recipe, cache, numbers_in_folders=True)}
-    sounds |= {"noise": _sounds(noise, recipe, cache), "rir": _sounds(rir, recipe, cache)}
+    corpora = corpora_of(speech, noise, rir, recipe, cache)
+    training, validation = mixers_of(corpora, recipe, chosen)
+    sounds = {name: _hash(corpus) for name, corpus in corpora.items()}
     _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
 
     def judge(trial: Any) -> float:
@@ -109,13 +109,10 @@ def tune_folders(
     return best
 
 
-def _sounds(
-    folders: Sequence[Path], recipe: Recipe, cache: Path, *, numbers_in_folders: bool = False
-) -> str:
-    """A hash of which clips there are and whose: also of which ones are held out."""
-    if not folders:
+def _hash(corpus: Corpus | None) -> str:
+    """Of which clips there are and whose: also of which ones are held out."""
+    if corpus is None:
         return ""
-    corpus = read_corpus(folders, recipe.sample_rate, cache, numbers_in_folders=numbers_in_folders)
     clips = sorted((clip.name, clip.group, clip.samples) for clip in corpus.clips)
     return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 

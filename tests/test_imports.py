@@ -29,6 +29,7 @@ ROWS = [
         "codecs",
         "draw",
         "corrupt",
+        "groups",
         "corpus",
         "dnsmos_loss",
         "whisper_loss",
