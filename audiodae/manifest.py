@@ -104,9 +104,10 @@ class Outputs:
     def made_from_another(self, path: Path, source: Path) -> Path | None:
         """The recording that `path` was made from, where that is another one, and still there."""
         for folder, made in self._entries(path):
-            before = Path(os.path.realpath(folder / made.source))
-            if made.source and before.exists() and before != Path(os.path.realpath(source)):
-                return before
+            before = os.path.realpath(folder / made.source)
+            with contextlib.suppress(OSError):  # it is not there any more
+                if made.source and not os.path.samefile(before, source):
+                    return Path(before)
         return None
 
     def changed(self, path: Path) -> bool:
