@@ -80,7 +80,7 @@ class AtomicFile:
         self._write(head)
 
     def commit(self) -> None:
-        """Put the file under its final name, replacing what was there."""
+        """Put the file under its final name."""
         try:
             # Network file systems report a full disk only when a handle closes; ours has to hold
             # the lock.
@@ -98,17 +98,20 @@ class AtomicFile:
         self._close()
 
     def _put(self) -> None:
-        if not self.replace:
-            try:
-                os.link(self.path, self.target)
-                os.unlink(self.path)
-                return
-            except FileExistsError as error:
+        if self.replace:
+            os.replace(self.path, self.target)
+            return
+        try:
+            os.link(self.path, self.target)
+        except FileExistsError as error:
+            raise self._appeared() from error
+        except OSError as error:  # no links there (exFAT, network shares): as good as can be
+            if os.path.lexists(self.target):
                 raise self._appeared() from error
-            except OSError as error:  # no links there (exFAT, network shares): as good as can be
-                if os.path.lexists(self.target):
-                    raise self._appeared() from error
-        os.replace(self.path, self.target)
+            os.replace(self.path, self.target)
+            return
+        with contextlib.suppress(OSError):  # a leftover is known by its two names
+            os.unlink(self.path)
 
     def _appeared(self) -> AudioError:
         return AudioError(
@@ -177,9 +180,9 @@ class AtomicFile:
             os.close(fd)
 
 
-def write_whole(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+def write_whole(target: Path, fill: Callable[[BinaryIO], object], *, replace: bool = True) -> None:
     """A small file in one go: `fill` writes it to the open stream it is given."""
-    file = AtomicFile(target)
+    file = AtomicFile(target, replace=replace)
     try:
         try:
             with open(file.fd, "wb", closefd=False) as stream:

@@ -137,6 +137,7 @@ class _Track:
     def __init__(self, job: Job, options: Options) -> None:
         self.job = job
         self._overwrite = options.overwrite
+        self._drawn = False
         self.failure = ""
         self.model = ""
         self.voice: VoiceTrack | None = None
@@ -173,6 +174,8 @@ class _Track:
         if not wished and suffix.lower() != path.suffix.lower() and path.suffix:
             # Its content was not what its name said: the name is what was planned with.
             container, subtype, _ = output_format(about, path.suffix, options.subtype)
+        if container == "WAV" and about.speakers:
+            container = "WAVEX"  # which has a place for them
         path.parent.mkdir(parents=True, exist_ok=True)
         return Writer(
             path,
@@ -255,7 +258,9 @@ class _Track:
             from audiodae.plot import plot_files
 
             self.job.plot.parent.mkdir(parents=True, exist_ok=True)
-            plot_files(self.job.source, self.job.target, self.job.plot)
+            replace = self._may_replace(self.job.plot)
+            plot_files(self.job.source, self.job.target, self.job.plot, replace=replace)
+            self._drawn = True
         except Exception as error:
             log.debug("%s was not drawn", self.job.plot, exc_info=error)
             self.warnings.append(explain(error, self.job.plot))
@@ -300,6 +305,7 @@ class _Track:
             attenuation,
             tuple(warnings),
             model=self.model,
+            outputs=tuple(path for path in job.outputs if path != job.plot or self._drawn),
         )
 
 

@@ -203,8 +203,10 @@ class _Ledger:
                 if root not in self._manifests:
                     self._manifests[root] = Manifest(root)
                 manifest = self._manifests[root]
-                before = manifest.get(output)
-                self._begun[root, output] = _Begun(before, made, _stamp(output))
+                before, stamp = manifest.get(output), _stamp(output)
+                if stamp is not None and before is None:
+                    before = manifest.get_anew(output)
+                self._begun[root, output] = _Begun(before, made, stamp)
                 manifest.record(output, made, job.source)
 
     def end(self, job: Job, report: FileReport) -> FileReport:
@@ -213,12 +215,17 @@ class _Ledger:
                 begun = self._begun.pop((root, output), None)
                 if begun is None:
                     continue
-                if report.status == "done" and _stamp(output) != begun.stamp:
+                manifest = self._manifests[root]
+                if output in report.outputs:
                     size = output.stat().st_size
                     made = replace(begun.made, target_bytes=size, model=report.model)
-                    self._manifests[root].record(output, made, job.source)
-                else:
-                    self._as_before(root, output, begun)
+                    manifest.record(output, made, job.source)
+                    continue
+                if _stamp(output) != begun.stamp:  # another run may have made it and entered it
+                    latest = manifest.get_anew(output)
+                    if latest is not None and latest.target_bytes == output.stat().st_size:
+                        continue
+                manifest.record(output, begun.before)
         except OSError as error:
             if report.status != "done":
                 return report  # it says what is wrong
@@ -229,15 +236,12 @@ class _Ledger:
     def close(self) -> None:
         """Forget what was begun and came to nothing; leave no empty manifest or folder behind."""
         for (root, output), begun in self._begun.items():
-            with contextlib.suppress(OSError):
-                self._as_before(root, output, begun)
+            # Of what was interrupted or lost nobody says how it ended: it may just have been made.
+            if _stamp(output) == begun.stamp:
+                with contextlib.suppress(OSError):
+                    self._manifests[root].record(output, begun.before)
         for manifest in self._manifests.values():
             manifest.close()
-
-    def _as_before(self, root: Path, output: Path, begun: _Begun) -> None:
-        """What lay there before the work began is still there, unless a worker's last act replaced it."""
-        if _stamp(output) == begun.stamp:
-            self._manifests[root].record(output, begun.before)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -78,6 +78,10 @@ class Manifest:
         finally:
             os.close(file)
 
+    def get_anew(self, target: Path) -> Made | None:
+        """What the file says by now: another run into this folder may have added lines."""
+        return _read(self.path).get(self.key(target))
+
     def close(self) -> None:
         """Remove the file, and the folder, if they were made here and nothing came of it."""
         if self._new_file and not self.made and not _read(self.path):  # nor by another run

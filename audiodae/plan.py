@@ -127,7 +127,7 @@ def _job(
         output = Path(target)
         _refuse_two_formats(output, options)
         changed = output.suffix.lower() != source.suffix.lower()
-        container = options.container or (output.suffix if changed else None)
+        container = _wished(output, options) or (output.suffix if changed else None)
         return _with_extras(found, output, output.parent, Path(output.name), container, options)
     suffix, container = _format_of(source, options)
     relative = relative.with_name(relative.stem + suffix)
@@ -145,6 +145,15 @@ def _job(
         return _with_extras(found, root / relative, root, relative, container, options)
     output = source.with_name(relative.stem + CLEAN_MARK + suffix)
     return _with_extras(found, output, source.parent, relative, container, options)
+
+
+def _wished(output: Path, options: Options) -> str | None:
+    """The format asked for; the name's where that says the same and more: ogg is anything in .opus."""
+    if options.container is None or output.suffix.lower() not in AUDIO_SUFFIXES:
+        return options.container
+    named, wished = container_of(output.suffix), container_of(options.container)
+    says_more = named[0] == wished[0] and named[1] is not None and wished[1] is None
+    return output.suffix if says_more else options.container
 
 
 def _refuse_two_formats(output: Path, options: Options) -> None:

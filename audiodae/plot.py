@@ -112,12 +112,14 @@ def plot_files(
     png_path: str | os.PathLike[str],
     max_seconds: float = _MAX_SECONDS,
     title: str | None = None,
+    *,
+    replace: bool = True,
 ) -> None:
     """Draw two recordings as a PNG, in bounded memory whatever their length.
 
     Recordings longer than `max_seconds` are drawn whole, from fewer frames. `title` is the name of
-    the first file if left out. Raises `AudioError` for what cannot be read or written,
-    `AudiodaeError` without matplotlib.
+    the first file if left out; with `replace` False a file that is there stays. Raises `AudioError`
+    for what cannot be read or written, `AudiodaeError` without matplotlib.
     """
     pictures = []
     for path in (before_path, after_path):
@@ -125,12 +127,14 @@ def plot_files(
             blocks = reader.blocks(_READ_FRAMES)
             pictures.append(spectrogram(blocks, reader.info.sample_rate, max_seconds))
     name = Path(before_path).name if title is None else title
-    _draw(pictures[0], pictures[1], Path(png_path), name)
+    _draw(pictures[0], pictures[1], Path(png_path), name, replace)
 
 
-def _draw(before: Spectrogram, after: Spectrogram, path: Path, title: str | None) -> None:
+def _draw(
+    before: Spectrogram, after: Spectrogram, path: Path, title: str | None, replace: bool = True
+) -> None:
     image = _png(before, after, title)
-    write_whole(path, lambda stream: stream.write(image))
+    write_whole(path, lambda stream: stream.write(image), replace=replace)
 
 
 def draw_spectrogram(axis: Any, picture: Spectrogram, top_db: float) -> Any:

@@ -25,6 +25,7 @@ class FileReport:
     `nonfinite` those of the source that were NaN or infinite and became 0. `attenuation_db` is the
     energy of the source over that of the output, None where either is silent. `reason` is a
     sentence: why it failed, or why it was skipped. `model` is the name of the model it went through.
+    `outputs` are the files made.
     """
 
     source: Path
@@ -39,6 +40,7 @@ class FileReport:
     warnings: tuple[str, ...] = ()
     reason: str = ""
     model: str = ""
+    outputs: tuple[Path, ...] = ()
 
     @property
     def error(self) -> str | None:

@@ -81,7 +81,7 @@ def spread(
                 executor, broken = pool(), False
             for future in finished:
                 job = running.pop(future)
-                yield end(job, _lost(job) if _is_lost(future) else future.result())
+                yield _lost(job) if _is_lost(future) else end(job, future.result())
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 import tracemalloc
@@ -35,7 +36,7 @@ from audiodae.clean import (
 )
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.manifest import MANIFEST_NAME
+from audiodae.manifest import MANIFEST_NAME, Made, Manifest
 from audiodae.options import PRESETS, Options
 from audiodae.report import FileReport, write_report
 
@@ -134,6 +135,8 @@ def test_surround_stays_with_its_speakers(denoiser: Denoiser, tmp_path: Path) ->
     report = clean_file(before, None, denoiser, Options(residue=tmp_path / "removed"))
     for made in (report.target, tmp_path / "removed/a.wav"):
         assert info(made).container == "WAVEX" and info(made).speakers == surround
+    report = clean_file(before, tmp_path / "b.wav", denoiser, Options(container="wav"))
+    assert info(report.target).speakers == surround
 
 
 def test_a_wrong_suffix_keeps_what_is_inside(denoiser: Denoiser, tmp_path: Path) -> None:
@@ -155,6 +158,7 @@ def test_another_format_is_written_when_asked_for(denoiser: Denoiser, tmp_path: 
     [
         *(("b.wav", wish, (wish.upper(), "PCM_16")) for wish in ("wav", "wavex", "rf64")),
         *(("b.ogg", "opus", ("OGG", "OPUS")), ("b.aif", "aiff", ("AIFF", "PCM_16"))),
+        ("b.opus", "ogg", ("OGG", "OPUS")),
         ("b.data", "flac", ("FLAC", "PCM_16")),
     ],
 )
@@ -536,10 +540,47 @@ def test_what_is_put_in_place_while_its_recording_is_cleaned_stays(
     denoiser: Denoiser, tmp_path: Path
 ) -> None:
     source, target = put(tmp_path / "a.wav", noise(1, 40 * RATE)), tmp_path / "a-clean.wav"
+    picture = tmp_path / "p/a.wav.png"
+
+    def meanwhile(_: float) -> None:
+        target.write_bytes(b"precious")
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(b"too")
+
     jobs = plan([source], None, Options())
-    (report,) = carry_out(jobs, denoiser, Options(), progress=lambda _: target.touch())
+    (report,) = carry_out(jobs, denoiser, Options(), progress=meanwhile)
     assert report.status == "failed" and "--overwrite" in report.reason
-    assert target.read_bytes() == b""
+    resume = Options(skip_existing=True)
+    assert [job.action for job in plan([source], None, resume)] == ["refuse"]
+    assert target.read_bytes() == b"precious"
+    target.unlink()
+    picture.unlink()
+    drawn = Options(plot=tmp_path / "p")
+    jobs = plan([source], tmp_path / "b.wav", drawn)
+    picture = tmp_path / "p/b.wav.png"
+    (report,) = carry_out(jobs, denoiser, drawn, progress=meanwhile)
+    assert report.status == "done" and "--overwrite" in report.warnings[-1]
+    assert picture.read_bytes() == b"too"
+    again = Options(plot=tmp_path / "p", skip_existing=True)
+    assert [job.action for job in plan([source], tmp_path / "b.wav", again)] == ["refuse"]
+
+
+def test_two_runs_into_one_folder_forget_nothing(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "rec/a.wav", noise(1, 10 * RATE))
+    put(tmp_path / "rec/b.wav", noise(1, RATE))
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+
+    def other(_: float) -> None:
+        if not (tmp_path / "out/a.wav").exists():
+            list(carry_out(jobs[1:], denoiser, Options()))
+            shutil.copy(source, tmp_path / "out/a.wav")
+            made = Made.of(source, "", tmp_path / "out/a.wav")
+            Manifest(tmp_path / "out").record(tmp_path / "out/a.wav", made, source)
+
+    reports = list(carry_out(jobs, denoiser, Options(), progress=other))
+    assert [report.status for report in reports] == ["failed", "failed"]
+    made = Manifest(tmp_path / "out").made
+    assert made["a.wav"].target_bytes > 0 and made["b.wav"].target_bytes > 0
 
 
 def test_other_settings_and_other_weights_are_told_apart(
