@@ -24,17 +24,42 @@ def keys() -> Iterator[Pressed]:
         yield _windows_key
     else:
         import termios
-        import tty
 
         number = sys.stdin.fileno()
         before = termios.tcgetattr(number)
         try:
-            if _in_foreground(number):
-                tty.setcbreak(number)
-            yield _unix_key
+            yield _UnixKeys(number)
         finally:
             if _in_foreground(number):
                 termios.tcsetattr(number, termios.TCSADRAIN, before)
+
+
+class _UnixKeys:
+    """Reads keys of the terminal `number` while this job is in its foreground (again)."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._ours = number, False
+        self._take()
+
+    def __call__(self, seconds: float) -> str:
+        import select
+
+        if not self._take():
+            return _none(seconds)
+        if select.select([self._number], [], [], seconds)[0] and _in_foreground(self._number):
+            return os.read(self._number, 1).decode("ascii", "ignore")
+        return ""
+
+    def _take(self) -> bool:
+        """Have keys come without Enter, if they are for us; whether they are."""
+        import termios
+        import tty
+
+        front = _in_foreground(self._number)
+        if front and not self._ours:
+            tty.setcbreak(self._number, termios.TCSADRAIN)  # what was typed already stays
+        self._ours = front
+        return front
 
 
 def _in_foreground(terminal: int) -> bool:
@@ -46,17 +71,6 @@ def _in_foreground(terminal: int) -> bool:
 
 def _none(seconds: float) -> str:
     time.sleep(seconds)
-    return ""
-
-
-def _unix_key(seconds: float) -> str:
-    import select
-
-    number = sys.stdin.fileno()
-    if not _in_foreground(number):
-        return _none(seconds)
-    if select.select([number], [], [], seconds)[0] and _in_foreground(number):
-        return os.read(number, 1).decode("ascii", "ignore")
     return ""
 
 
