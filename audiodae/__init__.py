@@ -48,7 +48,15 @@ _HOMES = {
     "load": "audiodae.api",
 }
 
-if importlib.util.find_spec("torch") is None:
+
+def _has_torch() -> bool:
+    try:
+        return importlib.util.find_spec("torch") is not None
+    except ImportError:  # by a finder that keeps it from being imported
+        return False
+
+
+if not _has_torch():
     __all__.remove("Denoise")  # asked for by name, it says what it needs
 
 
