@@ -10,8 +10,9 @@ Names are imported when first used, so `import audiodae` is quick and does not l
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING, Any
+
+from audiodae.installed import is_installed
 
 if TYPE_CHECKING:
     from audiodae.api import Denoiser, load
@@ -49,14 +50,7 @@ _HOMES = {
 }
 
 
-def _has_torch() -> bool:
-    try:
-        return importlib.util.find_spec("torch") is not None
-    except ImportError:  # by a finder that keeps it from being imported
-        return False
-
-
-if not _has_torch():
+if not is_installed("torch"):
     __all__.remove("Denoise")  # asked for by name, it says what it needs
 
 

@@ -136,7 +136,6 @@ class _Track:
 
     def __init__(self, job: Job, options: Options) -> None:
         self.job = job
-        self._overwrite = options.overwrite
         self._drawn = False
         self.failure = ""
         self.model = ""
@@ -159,7 +158,7 @@ class _Track:
             if job.vad is not None:
                 job.vad.parent.mkdir(parents=True, exist_ok=True)
                 self._vad = self._files.enter_context(
-                    AtomicFile(job.vad, replace=self._may_replace(job.vad))
+                    AtomicFile(job.vad, replace=job.vad in job.replaces)
                 )
         except Exception as error:
             self.fail(error)
@@ -188,11 +187,8 @@ class _Track:
             bitrate=about.bitrate,
             frames=about.frames,
             speakers=about.speakers,
-            replace=self._may_replace(path),
+            replace=path in self.job.replaces,
         )
-
-    def _may_replace(self, path: Path) -> bool:
-        return self._overwrite or path in self.job.replaces
 
     @property
     def seconds(self) -> float:
@@ -258,7 +254,7 @@ class _Track:
             from audiodae.plot import plot_files
 
             self.job.plot.parent.mkdir(parents=True, exist_ok=True)
-            replace = self._may_replace(self.job.plot)
+            replace = self.job.plot in self.job.replaces
             plot_files(self.job.source, self.job.target, self.job.plot, replace=replace)
             self._drawn = True
         except Exception as error:

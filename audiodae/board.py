@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from audiodae.denoiser import DenoiserNet
+from audiodae.installed import is_installed
 from audiodae.mixer import Mixer
 
 _FOLDER = "board"
@@ -28,7 +28,7 @@ class Board:
         """`step` is where the training goes on: what an earlier one wrote beyond it is struck out."""
         self._writer = None
         self._begun = False
-        if find_spec("tensorboard"):
+        if is_installed("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(run / _FOLDER), purge_step=step + 1)  # type: ignore[no-untyped-call]

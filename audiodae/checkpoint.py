@@ -12,12 +12,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from audiodae.config import from_plain, to_plain
 from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.installed import is_installed
 from audiodae.net import Engine, Net, weights
 from audiodae.resample import check_rate
 
@@ -129,9 +129,9 @@ def load_net(
             f"{path} has no ONNX file that was made from it beside it: run "
             f"`audiodae export {name_or_path} -o {exported}`, or use the engine 'torch'."
         )
-    if engine == "onnx" or (engine == "auto" and on_cpu and ready and _there("onnxruntime")):
+    if engine == "onnx" or (engine == "auto" and on_cpu and ready and is_installed("onnxruntime")):
         return _load_onnx(exported, card)
-    if not _there("torch"):
+    if not is_installed("torch"):
         raise AudiodaeError(
             f"{path} needs PyTorch here, which is not installed: run `pip install 'audiodae[torch]'`"
             + ("." if ready else ", or use a model with an .onnx file, as the shipped ones are.")
@@ -150,13 +150,6 @@ def check_device(device: str | torch.device) -> None:
         raise AudiodaeError(
             f"The device {str(device)!r} cannot be used ({reason}): 'cpu' always works."
         ) from error
-
-
-def _there(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _load_onnx(path: Path, card: Mapping[str, Any] | None) -> Net:

@@ -6,7 +6,6 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from audiodae.errors import AudiodaeError
+from audiodae.installed import is_installed
 from audiodae.options import PRESETS, Options
 from audiodae.progress import bar, say, show, tell
 from audiodae.signals import heeding_signals
@@ -191,7 +191,7 @@ def _load(given: dict[str, Any]) -> Any:
 
 def _has_cuda() -> bool:
     """Whether torch can use a GPU; torch, which loads slowly, is asked only where a driver is."""
-    if find_spec("torch") is None:
+    if not is_installed("torch"):
         return False
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -316,7 +316,7 @@ def _check_report(path: Path) -> None:
 
 
 def _check_plotting() -> None:
-    if find_spec("matplotlib") is None:
+    if not is_installed("matplotlib"):
         raise AudiodaeError(
             "--plot needs matplotlib, which is not installed: run `pip install 'audiodae[plot]'`."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from audiodae.adae_file import Compressed
 from audiodae.audio import Reader
 from audiodae.compress import decompress
+from audiodae.installed import is_installed
 from audiodae.latents import Trained
 from audiodae.metrics import pesq_wb, stoi
 from audiodae.resample import resample
@@ -40,9 +40,9 @@ def compare(
 ) -> dict[str, float]:
     """The same of two signals `(samples,)` of equal length."""
     scores = {"lsd_db": log_spectral_distance_db(after, before, sample_rate)}
-    if find_spec("pystoi"):
+    if is_installed("pystoi"):
         scores["stoi"] = stoi(after, before, sample_rate)
-    if find_spec("pesq"):
+    if is_installed("pesq"):
         scores["pesq_wb"] = pesq_wb(after, before, sample_rate)
     return scores
 

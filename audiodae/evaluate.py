@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from audiodae.api import load
 from audiodae.atomic import AtomicFile
 from audiodae.checkpoint import FULL_BAND_RATE, describe, load_autoencoder
 from audiodae.errors import AudiodaeError
+from audiodae.installed import is_installed
 from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
 from audiodae.resample import resample
 from audiodae.scores import NOISY, Evaluation, Row
@@ -195,7 +195,7 @@ def enhancer(name_or_path: str, device: str = "cpu") -> Enhancer:
 def _dnsmos_plan(every: int | None) -> tuple[int, list[str]]:
     if every is not None:
         return every, [f"DNSMOS: of one clip in {every}."] if every > 1 else []
-    if find_spec("speechmos") and find_spec("onnxruntime"):
+    if is_installed("speechmos") and is_installed("onnxruntime"):
         return 1, []
     return 0, ['DNSMOS: left out, its model is not installed (pip install "audiodae[dnsmos]").']
 

@@ -32,7 +32,7 @@ class Job:
 
     `root` is the folder of the outputs and holds the manifest. `container` is set where the format
     is not that of the recording (a word such as "flac" or ".flac"). `reason` says why a job is
-    skipped or refused. `replaces` are outputs that are there and may be replaced.
+    skipped or refused. `replaces` are outputs under whose names a file may be replaced.
     """
 
     source: Path
@@ -262,7 +262,7 @@ def _settled(
             return replace(
                 job, action="refuse", reason=f"{output} is there already and is not a regular file."
             )
-    job = replace(job, replaces=tuple(standing))
+    job = replace(job, replaces=tuple(job.outputs if options.overwrite else standing))
     if options.skip_existing:
         earlier = {output: outputs.made(output) for output in job.outputs}
         mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""

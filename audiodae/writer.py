@@ -63,7 +63,6 @@ class Writer:
         if formats.outgrows(self.container, self.subtype, channels, frames or 0):
             self.container = self._roomier()
         self._bits = formats.integer_bits(self.subtype)
-        self._replace = replace
         self._temporary = AtomicFile(self.path, replace=replace)
         try:
             self._file = self._open(self._temporary)
@@ -176,7 +175,7 @@ class Writer:
         old, self.container = self._temporary, container
         try:
             self._file.close()
-            self._temporary = AtomicFile(self.path, container, replace=self._replace)
+            self._temporary = AtomicFile(self.path, container, replace=old.replace)
             self._file = self._open(self._temporary)
             with open_file(old.fd, old.path, "r") as written:
                 while len(block := written.read(_COPY_FRAMES, dtype=dtype, always_2d=True)):

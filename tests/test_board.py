@@ -46,7 +46,7 @@ def test_a_run_s_pages_hold_figures_sound_and_pictures(tmp_path: Path, validatio
 def test_without_the_package_a_training_goes_on(
     tmp_path: Path, validation: Mixer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board, "find_spec", lambda name: None)
+    monkeypatch.setattr(board, "is_installed", lambda name: False)
     Board(tmp_path, 0).show(1, {"loss": 1.0}, net(), validation)
     assert list(tmp_path.iterdir()) == []
 

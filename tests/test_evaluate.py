@@ -249,7 +249,7 @@ def test_dnsmos_is_taken_of_every_nth_clip(folders):
 
 
 def test_without_the_dnsmos_model_the_table_says_so(folders, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "is_installed", lambda name: False)
     result = evaluate(*folders)
     assert "dnsmos_ovrl" not in result.mean("noisy")
     assert 'pip install "audiodae[dnsmos]"' in result.table()

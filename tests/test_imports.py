@@ -16,7 +16,7 @@ PACKAGE = Path(audiodae.__file__).parent
 
 # From bottom to top: a module imports from its own row (never in a circle) and the rows before it.
 ROWS = [
-    {"errors", "config", "cores", "levels", "arrays", "resample", "stft", "flat_tops"}
+    {"errors", "installed", "config", "cores", "levels", "arrays", "resample", "stft", "flat_tops"}
     | {"atomic", "formats", "wav", "ffmpeg", "id3", "sndfile", "writer", "pipe", "signals"}
     | {"audio"},
     {"features", "fixed_step", "gain", "layers", "layout", "net"},
