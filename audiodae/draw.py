@@ -15,7 +15,10 @@ _TRIES = 4  # crops of speech looked at before a quiet one is taken
 
 
 class Draw:
-    """Random crops of a corpus: first a group or category, then a clip of it, then a place in the clip."""
+    """Random crops of a corpus: first a group or category, then a clip of it, then a place in the clip.
+
+    A category, and a group within it, is drawn by the square root of its length, a clip of it by its length.
+    """
 
     def __init__(self, corpus: Corpus, by_group: bool, weights: dict[str, float]) -> None:
         self.corpus = corpus
@@ -24,7 +27,7 @@ class Draw:
             boxes.setdefault(clip.group if by_group else clip.category, []).append(i)
         self.boxes = [np.array(clips) for clips in boxes.values()]
         lengths = np.array([clip.samples for clip in corpus.clips], dtype=np.float64)
-        self.shares = [lengths[box] / lengths[box].sum() for box in self.boxes]
+        self.shares = [_shares(corpus, box, lengths) for box in self.boxes]
         weight = [
             np.sqrt(lengths[box].sum()) * weights.get(name, 1.0)
             for name, box in zip(boxes, self.boxes, strict=True)
@@ -78,3 +81,15 @@ def parted(noise: Corpus | None, chance: float) -> tuple[Corpus | None, Corpus |
     # What the files came at, and which failed, is told once.
     apart = replace(noise, clips=generated, failures=(), rates_hz=())
     return replace(noise, clips=recorded), apart
+
+
+def _shares(
+    corpus: Corpus, box: npt.NDArray[np.int_], lengths: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """How often each clip of a box is drawn."""
+    names = [corpus.clips[i].group for i in box]
+    whole: dict[str, float] = {}
+    for name, length in zip(names, lengths[box], strict=True):
+        whole[name] = whole.get(name, 0.0) + length
+    shares = lengths[box] / np.sqrt([whole[name] for name in names])
+    return shares / shares.sum()

@@ -28,7 +28,7 @@ _BABBLE_TALKERS = 4
 _CHANCES = (
     *("clean_only", "noise_only", "second_noise", "synthetic_noise", "generated_noise", "babble"),
     *("room", "equalise_speech", "equalise_noise", "swell", "band_limit", "clip"),
-    *("simulated_room", "codec", "pitch"),
+    *("simulated_room", "codec", "pitch", "noise_room", "noise_backwards"),
 )
 
 
@@ -44,12 +44,18 @@ class MixConfig:
     keeps the whole room, or with `early_reflections_ms` only what comes within that time of the direct
     sound: the net is then asked to take the rest of the reverberation away. `codec` puts the noisy side
     through Opus, MP3 or mu-law (on the CPU); `pitch` moves a voice by `pitch_semitones`, its speed kept.
+
+    Few recordings of noise are heard again and again, and a net learns them by heart. `noise_speed` (pitch
+    and speed together; as `speed` where it is not given), `noise_backwards`, `noise_room` and
+    `equalise_noise_db` make more of them.
     """
 
     snr_db: tuple[float, float] = (-7.0, 22.0)
     level_dbfs: tuple[float, float] = (-45.0, -12.0)
     speed: tuple[float, float] = (0.88, 1.14)
+    noise_speed: tuple[float, float] | None = None
     equalise_db: float = 6.0
+    equalise_noise_db: float = 6.0
     clean_only: float = 0.04
     noise_only: float = 0.04
     second_noise: float = 0.3
@@ -67,13 +73,15 @@ class MixConfig:
     codec: float = 0.0
     pitch: float = 0.0
     pitch_semitones: tuple[float, float] = (-3.0, 3.0)
+    noise_room: float = 0.0
+    noise_backwards: float = 0.0
     category_weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_range(self, -math.inf, math.inf, "snr_db", "pitch_semitones")
         check_range(self, -120.0, 0.0, "level_dbfs")
-        check_range(self, 0.25, 4.0, "speed")
-        check_range(self, 0.0, math.inf, "equalise_db", "early_reflections_ms")
+        check_range(self, 0.25, 4.0, "speed", *(["noise_speed"] if self.noise_speed else []))
+        check_range(self, 0.0, math.inf, "equalise_db", "equalise_noise_db", "early_reflections_ms")
         check_range(self, 0.0, 1.0, *_CHANCES)
         # With noise_only = 1 there is no speech to be clean.
         if self.noise_only < 1.0 and self.clean_only + self.noise_only > 1.0 + 1e-9:
@@ -167,17 +175,9 @@ class Mixer:
             clean = torch.where(chosen, corrupt.filtered(clean, gain), clean)
         inside = corrupt.chance(size, c.room, rng)
         rows = int(inside.sum())
-        if not rows or (self._rooms is None and not c.simulated_room):
+        if not rows or not self._has_rooms:
             return clean, clean
-        taps = min(samples, self.sample_rate)
-        if self._rooms is not None:
-            rooms = self._crops(self._rooms, rows, taps, numbers, from_start=True)
-        if c.simulated_room:
-            made = corrupt.simulated_rooms(rows, taps, self.sample_rate, rng)
-            chosen = corrupt.chance(rows, c.simulated_room, rng)[:, None]
-            rooms = made if self._rooms is None else torch.where(chosen, made, rooms)
-        # Unit energy: a room must not change the level, and so the SNR, of what is said in it.
-        rooms = rooms / rooms.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
+        rooms = self._impulse_responses(rows, samples, numbers, rng)
         dry = clean[inside]
         clean[inside] = corrupt.convolved(dry, rooms)
         if not c.early_reflections_ms:
@@ -186,6 +186,25 @@ class Mixer:
         wanted = clean.clone()
         wanted[inside] = corrupt.convolved(dry, early)
         return clean, wanted
+
+    @property
+    def _has_rooms(self) -> bool:
+        return self._rooms is not None or self.config.simulated_room > 0
+
+    def _impulse_responses(
+        self, rows: int, samples: int, numbers: np.random.Generator, rng: Generator
+    ) -> Tensor:
+        """Rooms to be in, `(rows, taps)`, real and made up."""
+        c = self.config
+        taps = min(samples, self.sample_rate)
+        if self._rooms is not None:
+            rooms = self._crops(self._rooms, rows, taps, numbers, from_start=True)
+        if c.simulated_room:
+            made = corrupt.simulated_rooms(rows, taps, self.sample_rate, rng)
+            chosen = corrupt.chance(rows, c.simulated_room, rng)[:, None]
+            rooms = made if self._rooms is None else torch.where(chosen, made, rooms)
+        # Unit energy: a room must not change the level, and so the SNR, of what is heard in it.
+        return rooms / rooms.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
 
     def _noises(
         self, size: int, samples: int, clean: Tensor, numbers: np.random.Generator, rng: Generator
@@ -197,11 +216,15 @@ class Mixer:
             assert synthetic is not None
             noise = synthetic
         else:
-            noise = _levelled(self._crops(self._noise, size, samples, numbers))
+            speed = c.noise_speed or c.speed
+            noise = _levelled(self._crops(self._noise, size, samples, numbers, speed=speed))
+            if c.noise_backwards:
+                turned = corrupt.chance(size, c.noise_backwards, rng)[:, None]
+                noise = torch.where(turned, noise.flip(-1), noise)
             joined = corrupt.chance(size, c.second_noise, rng)
             rows = int(joined.sum())
             if rows:
-                second = _levelled(self._crops(self._noise, rows, samples, numbers))
+                second = _levelled(self._crops(self._noise, rows, samples, numbers, speed=speed))
                 level = db_to_gain(corrupt.uniform(rows, -15.0, 0.0, rng))[:, None]
                 noise[joined] += second * level
             if synthetic is not None:
@@ -221,8 +244,14 @@ class Mixer:
             voices = self._crops(self._speech, rows * _BABBLE_TALKERS, samples, numbers)
             crowd = _levelled(voices).view(rows, _BABBLE_TALKERS, samples).sum(dim=1)
             noise[crowded] = _levelled(crowd) + 0.3 * noise[crowded]
+        if c.noise_room and self._has_rooms:
+            inside = corrupt.chance(size, c.noise_room, rng)
+            rows = int(inside.sum())
+            if rows:
+                rooms = self._impulse_responses(rows, samples, numbers, rng)
+                noise[inside] = corrupt.convolved(noise[inside], rooms)
         if c.equalise_noise:
-            gain = corrupt.equalise_gain(size, samples, rate, c.equalise_db, rng)
+            gain = corrupt.equalise_gain(size, samples, rate, c.equalise_noise_db, rng)
             chosen = corrupt.chance(size, c.equalise_noise, rng)[:, None]
             noise = torch.where(chosen, corrupt.filtered(noise, gain), noise)
         if not c.swell:
@@ -281,18 +310,20 @@ class Mixer:
         *,
         active: bool = False,
         from_start: bool = False,
+        speed: tuple[float, float] | None = None,
     ) -> Tensor:
+        speed = speed or self.config.speed
         rows = []
         for _ in range(size):
             if from_start:
                 rows.append(torch.from_numpy(draw.crop(numbers, samples, from_start=True)))
                 continue
-            if self.config.speed == (1.0, 1.0):
+            if speed == (1.0, 1.0):
                 crop = draw.crop(numbers, samples, active=active)
                 rows.append(torch.from_numpy(crop))
                 continue
-            speed = float(numbers.uniform(*self.config.speed))
-            length = round((samples + 2 * _SPEED_MARGIN) * speed / _FFT_GRAIN) * _FFT_GRAIN
+            faster = float(numbers.uniform(*speed))
+            length = round((samples + 2 * _SPEED_MARGIN) * faster / _FFT_GRAIN) * _FFT_GRAIN
             piece = torch.from_numpy(draw.crop(numbers, length, active=active)).to(self.device)
             rows.append(corrupt.replayed_faster(piece, samples, _SPEED_MARGIN))
         return torch.stack(rows).to(self.device)
