@@ -15,7 +15,7 @@ from audiodae.elbo import ElboConfig
 from audiodae.errors import AudiodaeError, RecipeError
 from audiodae.families import family
 from audiodae.losses import LossConfig
-from audiodae.mixer import MixConfig
+from audiodae.mix_config import MixConfig
 
 # The shortest and longest crops that each can hear.
 HEARD_SECONDS = {

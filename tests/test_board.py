@@ -12,7 +12,8 @@ from audiodae import board
 from audiodae.board import Board
 from audiodae.corpus import read_corpus
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.mixer import MixConfig, Mixer
+from audiodae.mix_config import MixConfig
+from audiodae.mixer import Mixer
 
 
 @pytest.fixture(scope="module")

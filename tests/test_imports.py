@@ -34,6 +34,7 @@ ROWS = [
         "dnsmos_loss",
         "whisper_loss",
         "losses",
+        "mix_config",
         "mixer",
         "recipe",
         "metrics",

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from audiodae import corpus, corrupt
 from audiodae.codecs import CODECS, coded
 from audiodae.corpus import Clip, Corpus, read_corpus
+from audiodae.draw import Draw
 from audiodae.errors import AudioError
 from audiodae.levels import gain_to_db, rms
 from audiodae.losses import si_sdr_db
-from audiodae.mixer import MixConfig, Mixer
+from audiodae.mix_config import MixConfig
+from audiodae.mixer import Mixer
 
 RATE = 16000
 PLAIN = MixConfig(
@@ -362,3 +364,88 @@ def test_what_is_off_draws_nothing_and_what_is_on_changes_the_batch(
         assert not torch.equal(other.noisy, plain.noisy)
     coded_only = Mixer(*folders, None, replace(MixConfig(), codec=1.0), seed=2).batch(1, 6, 0.5)
     assert torch.equal(coded_only.clean, plain.clean)
+
+
+def _corpus(*clips: np.ndarray, groups: str = "") -> Corpus:
+    """Clips of one category, in groups named by a letter each."""
+    starts = np.cumsum([0, *map(len, clips)])
+    named = tuple(
+        Clip(f"{i}.wav", "street", group, int(start), len(clip))
+        for i, (clip, group, start) in enumerate(
+            zip(clips, groups or "a" * len(clips), starts, strict=False)
+        )
+    )
+    return Corpus(named, np.concatenate(clips).astype(np.int16), RATE)
+
+
+BARE = replace(
+    PLAIN,
+    noise_only=1.0,
+    synthetic_noise=0.0,
+    second_noise=0.0,
+    equalise_noise=0.0,
+    swell=0.0,
+)
+
+
+def noise_alone(
+    noise: Corpus, rooms: Corpus | None, seconds: float, config: MixConfig
+) -> torch.Tensor:
+    """What is heard of a noise, `(4, samples)`, at unit RMS."""
+    noisy = Mixer(None, noise, rooms, config).batch(0, 4, seconds).noisy
+    return noisy / rms(noisy)[:, None]
+
+
+def test_noise_is_heard_backwards() -> None:
+    fading = _corpus(8000 * np.exp(-np.arange(RATE) / 4000) * np.sin(0.3 * np.arange(RATE)))
+    forth = noise_alone(fading, None, 0.5, BARE)
+    back = noise_alone(fading, None, 0.5, replace(BARE, noise_backwards=1.0))
+    torch.testing.assert_close(back, forth.flip(-1))
+
+
+def test_a_noise_has_a_speed_of_its_own_and_that_of_speech_where_it_is_given_none() -> None:
+    tone = _corpus(8000 * np.sin(2 * np.pi * 1000 * np.arange(3 * RATE) / RATE))
+    for changed, wanted_hz in (
+        (replace(BARE, noise_speed=(1.5, 1.5)), 1500),
+        (replace(BARE, speed=(0.5, 0.5), noise_speed=(1.0, 1.0)), 1000),
+        (replace(BARE, speed=(0.5, 0.5)), 500),
+    ):
+        spectrum = torch.fft.rfft(noise_alone(tone, None, 1.0, changed)).abs()
+        assert (spectrum.argmax(dim=-1) - wanted_hz).abs().max() <= 1
+
+
+def test_a_noise_is_heard_in_a_room() -> None:
+    knock = np.zeros(RATE // 2)
+    knock[100] = 8000
+    room = np.zeros(2000)
+    room[0], room[1000] = 16000, 8000
+    config = replace(BARE, noise_room=1.0)
+    heard = noise_alone(_corpus(knock), _corpus(room), 0.5, config)
+    peaks = heard.abs().topk(2).indices
+    assert peaks.tolist() == [[100, 1100]] * 4
+    torch.testing.assert_close(heard[:, 1100] / heard[:, 100], torch.full((4,), 0.5))
+    assert (noise_alone(_corpus(knock), None, 0.5, config).abs() > 0.01).sum() == 4  # no rooms
+
+
+def test_the_response_of_noise_has_a_range_of_its_own() -> None:
+    white = _corpus(2000 * np.random.default_rng(3).standard_normal(RATE))
+    config = replace(BARE, equalise_noise=1.0, equalise_db=0.0)
+    flat, coloured = (
+        noise_alone(white, None, 1.0, replace(config, equalise_noise_db=range_db))
+        for range_db in (0.0, 20.0)
+    )
+    torch.testing.assert_close(flat, noise_alone(white, None, 1.0, BARE), atol=1e-4, rtol=1e-4)
+    assert (coloured - flat).square().mean() > 0.1
+
+
+def test_a_long_recording_does_not_drown_the_short_ones_of_its_category() -> None:
+    numbers = np.random.default_rng(5)
+    clips = [
+        np.full(9000, 1),
+        np.full(7000, 2),
+        np.full(1000, 3),
+    ]  # the groups: as 4 to 1, by square roots
+    draw = Draw(_corpus(*clips, groups="aab"), by_group=False, weights={})
+    drawn = np.array([round(float(draw.crop(numbers, 10)[5]) * 32767) for _ in range(4000)])
+    shares = [(drawn == value).mean() for value in (1, 2, 3)]
+    assert shares == pytest.approx([0.8 * 9 / 16, 0.8 * 7 / 16, 0.2], abs=0.03)

@@ -18,7 +18,8 @@ from audiodae.denoiser import DenoiserConfig
 from audiodae.draw import GENERATED
 from audiodae.generate import generate, texture_of
 from audiodae.latents import Trained
-from audiodae.mixer import MixConfig, Mixer
+from audiodae.mix_config import MixConfig
+from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, Stage
 from audiodae.trainer import Trainer
 
