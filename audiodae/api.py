@@ -9,8 +9,8 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from audiodae.arrays import Audio
-from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for
-from audiodae.errors import AudioError
+from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for, plain_device
+from audiodae.errors import AudiodaeError, AudioError
 from audiodae.net import Engine, Net
 from audiodae.resample import check_rate
 from audiodae.stream import Link, Streamer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_CHANNELS = 64
 """More channels than this are taken for samples in the wrong place."""
 FEW_CHANNELS = 8
-"""And more than this where there are still fewer samples."""
+"""And more than this where there are fewer samples in a recording, or at most so many in a chunk."""
 
 
 class Denoiser:
@@ -93,9 +93,9 @@ class ByRate(Denoiser):
     Where no rate is given it is the model for 16 kHz: `net`, `sample_rate`, `denoiser(audio)`.
     """
 
-    def __init__(self, device: str | torch.device, engine: Engine) -> None:
+    def __init__(self, device: str | torch.device | None, engine: Engine) -> None:
         self.name = DEFAULT_MODEL
-        self._device, self._engine = device, engine
+        self._device, self._engine = plain_device(device), engine
         self._loaded: dict[str, Denoiser] = {}
 
     def at(self, sample_rate: int | None) -> Denoiser:
@@ -115,7 +115,7 @@ class ByRate(Denoiser):
 
 def load(
     name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     engine: Engine = "auto",
     *,
     sample_rate: int | None = None,
@@ -134,6 +134,11 @@ def load(
     Nothing is downloaded. Raises `CheckpointError` for a missing or damaged model, `AudiodaeError`
     for a device or an engine that is not there.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise AudiodaeError(
+            f"The model is {name_or_path!r}; the name of a shipped one or the path of a .safetensors file "
+            "is wanted."
+        )
     name = os.fspath(name_or_path)
     if name != DEFAULT_MODEL:
         return Denoiser(load_net(name, device, engine), name)
@@ -142,8 +147,11 @@ def load(
     return by_rate if sample_rate is None else by_rate.at(sample_rate)
 
 
-def check_layout(audio: Any) -> None:
-    """Raise `AudioError` for what is no array, or has its axes where they cannot be."""
+def check_layout(audio: Any, *, whole: bool = True) -> None:
+    """Raise `AudioError` for what is no array, or has its axes where they cannot be.
+
+    A chunk (not `whole`) may well have fewer samples than channels.
+    """
     if not isinstance(audio, np.ndarray) and not is_torch_array(audio):
         raise AudioError(
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
@@ -155,10 +163,16 @@ def check_layout(audio: Any) -> None:
             f"The audio has shape {shape}; (samples,), (channels, samples) or "
             "(batch, channels, samples) is wanted."
         )
-    if len(shape) > 1 and shape[-2] > (MOST_CHANNELS if shape[-1] >= shape[-2] else FEW_CHANNELS):
+    if len(shape) > 1 and shape[-2] > _most_channels(shape[-2], shape[-1], whole):
         swapped = (*shape[:-2], shape[-1], shape[-2])
         raise AudioError(
             f"The audio has shape {shape}, which would be {shape[-2]} channels of {shape[-1]} "
             f"samples: if time comes first, swap the axes to {swapped}, for example with "
             "audio.swapaxes(-1, -2); many mono recordings go in as (batch, 1, samples)."
         )
+
+
+def _most_channels(channels: int, samples: int, whole: bool) -> int:
+    """How many are believed where there are so many samples; where there are none, all that may be."""
+    few = samples < channels if whole else samples <= FEW_CHANNELS
+    return FEW_CHANNELS if samples and few else MOST_CHANNELS

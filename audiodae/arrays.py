@@ -8,6 +8,8 @@ the floating-point type, the device.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -62,6 +64,10 @@ class Home:
     library: str = "numpy"
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.library == "torch":
+            _outlive_forks()
+
     @classmethod
     def of(cls, array: Array) -> Home:
         return cls("torch" if is_torch_array(array) else "numpy", str(array.device))
@@ -96,6 +102,19 @@ class Home:
 
         with torch.inference_mode(), full_precision(self.device):
             yield
+
+
+@functools.cache
+def _outlive_forks() -> None:
+    """See to it that a process forked from this one can use torch, with one thread.
+
+    The threads torch has once worked with do not live on in a forked process (as those of
+    `multiprocessing` often are, on Linux), which then waits for them for ever.
+    """
+    import torch
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def full_precision(device: str) -> AbstractContextManager[object]:
@@ -148,10 +167,15 @@ def plain(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Array, Form]:
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
             "pass numpy.asarray(audio, dtype='float32')."
         )
+    if isinstance(audio, np.ma.MaskedArray):
+        raise AudioError(
+            "The audio is a masked array, and what is under the mask is no sound: pass audio.filled(0.0)."
+        )
     if audio.dtype.kind != "f" or not audio.ndim:  # its name takes numpy long to make
         _check(audio.dtype.name, audio.dtype.kind == "f", audio.ndim)
     form = Form("numpy", audio.dtype.str, "cpu", audio.ndim)
-    return np.ascontiguousarray(audio, dtype=np.float32), form
+    with np.errstate(over="ignore"):  # what becomes infinite is counted as such
+        return np.ascontiguousarray(audio, dtype=np.float32), form
 
 
 def like(samples: Array, form: Form) -> Any:

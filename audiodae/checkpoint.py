@@ -93,7 +93,7 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def load_net(
     name_or_path: str | os.PathLike[str],
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     engine: Engine = "auto",
     *,
     sample_rate: int | None = None,
@@ -107,7 +107,8 @@ def load_net(
     """
     if engine not in get_args(Engine):
         raise AudiodaeError(f"The engine is {engine!r}: choose auto, onnx or torch.")
-    on_cpu = str(device) == "cpu"
+    device = plain_device(device)
+    on_cpu = device == "cpu"
     if engine == "onnx" and not on_cpu:
         raise AudiodaeError(
             f"The engine 'onnx' works on the CPU, not on {str(device)!r}: use the engine 'torch'."
@@ -139,12 +140,19 @@ def load_net(
     return load_denoiser(path, device)
 
 
+def plain_device(device: str | torch.device | None) -> str:
+    """A device by its name; the CPU by one name, whatever it was called."""
+    name = "cpu" if device is None else str(device)
+    return "cpu" if name.partition(":")[0] == "cpu" else name
+
+
 def check_device(device: str | torch.device) -> None:
     """Raise `AudiodaeError` for a device that torch cannot use here."""
     import torch
 
     try:
-        torch.empty(0, device=device)
+        if torch.empty(0, device=device).is_meta:
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise AudiodaeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -18,6 +19,16 @@ _STEP = 0.1  # of the strength, for a key
 _LOOK_SECONDS = 0.2
 _HANG_SECONDS = 5.0  # sound servers may need some to begin; a device silent for longer is restarted
 _SWITCH_SECONDS = 0.001  # Python's own 5 ms between threads are long beside a block
+
+
+class _Range(click.FloatRange):
+    """A range that NaN, which is neither below nor above it, is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -40,13 +51,11 @@ def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Show the devices and end.",
 )
 @click.option("--model", metavar="NAME|FILE", help="See `audiodae models`.")
-@click.option(
-    "--mix", type=click.FloatRange(0, 1), default=1.0, help="0 (as it came) to 1 (cleaned)."
-)
+@click.option("--mix", type=_Range(0, 1), default=1.0, help="0 (as it came) to 1 (cleaned).")
 @click.option(
     "--attenuation-limit",
     "attenuation_limit_db",
-    type=click.FloatRange(0),
+    type=_Range(0),
     metavar="DB",
     help="Turn nothing down by more than this.",
 )
@@ -54,21 +63,19 @@ def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--channels", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option(
     "--block-ms",
-    type=click.FloatRange(1, 500),
+    type=_Range(1, 500),
     default=10.0,
     show_default=True,
     help="Sound exchanged at a time.",
 )
 @click.option(
     "--headroom-ms",
-    type=click.FloatRange(0, 500),
+    type=_Range(0, 500),
     default=10.0,
     show_default=True,
     help="Delay more by this, so that less comes late.",
 )
-@click.option(
-    "--duration", type=click.FloatRange(0), metavar="SECONDS", help="End after this long."
-)
+@click.option("--duration", type=_Range(0), metavar="SECONDS", help="End after this long.")
 def live(**given: Any) -> None:
     """Clean what a microphone hears while it hears it.
 
@@ -81,7 +88,8 @@ def live(**given: Any) -> None:
     """
     from audiodae.soundcard import Duplex, default_rate
 
-    rate = given["sample_rate"] or default_rate(given["input_device"])
+    rate = given["sample_rate"]
+    rate = default_rate(given["input_device"]) if rate is None else rate
     engine = _engine(rate, given)
     sys.setswitchinterval(_SWITCH_SECONDS)
     device = Duplex(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from typing import Any
 
 from audiodae.arrays import LOUDEST, Array, array_namespace
-from audiodae.errors import AudioError
+from audiodae.errors import AudiodaeError, AudioError
 
 # -200 dBFS: below it is silence. Fading sounds would end in denormal numbers, and those take a
 # processor many times as long.
@@ -71,3 +73,24 @@ def sound(samples: Array) -> tuple[Array, int]:
     finite = level <= LOUDEST  # a NaN is not
     wrong = 0 if xp.all(finite) else int(xp.sum(~finite))
     return xp.where(finite & (level >= _QUIETEST), samples, 0.0), wrong
+
+
+def rows_of(batch: int, rows: Any) -> list[int]:
+    """Numbers of rows of a batch as whole numbers. Raises `AudiodaeError` for what is none.
+
+    A mask of yes and no would be taken for rows 0 and 1.
+    """
+    try:
+        if any(isinstance(row, bool) for row in rows):
+            raise TypeError
+        numbers = [operator.index(row) for row in rows]
+    except TypeError:
+        raise AudiodaeError(
+            f"rows is {rows!r}; a list of whole numbers, such as [{batch - 1}], is wanted."
+        ) from None
+    for row in numbers:
+        if not 0 <= row < batch:
+            raise AudiodaeError(
+                f"Row {row} cannot be reset: this stream has rows 0 to {batch - 1}."
+            )
+    return numbers

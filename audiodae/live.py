@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from audiodae.layout import sound
+
 if TYPE_CHECKING:
     from audiodae.stream import Streamer
 
@@ -121,6 +123,12 @@ class Live:
 
     def exchange(self, captured: Samples, played: Samples, xrun: bool = False) -> None:
         """Take a block `(samples, channels)` and fill another of the same shape with what to play."""
+        most = self._longest_backlog
+        if len(captured) > most:  # more than the rings are made for
+            for start in range(0, len(captured), most):
+                part = slice(start, start + most)
+                self.exchange(captured[part], played[part], xrun and start == 0)
+            return
         number = self._captured
         self._heard.write(number, captured)
         self._captured = number + len(captured)
@@ -191,7 +199,7 @@ class Live:
         before = self._worked
         self._worked = Tally(
             cleaned_samples=before.cleaned_samples + count,
-            energy_in=before.energy_in + float(np.square(samples).sum()),
+            energy_in=before.energy_in + float(np.square(sound(samples)[0]).sum()),
             energy_out=before.energy_out + float(np.square(clean).sum()),
             busy_seconds=before.busy_seconds + busy,
         )

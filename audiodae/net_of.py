@@ -35,6 +35,11 @@ def net_of(
     else:
         chosen = at_rate(denoiser, sample_rate)
         net = chosen.net if isinstance(chosen, HasNet) else chosen
+        if not hasattr(net, "engine"):
+            raise AudiodaeError(
+                f"The denoiser is a {type(denoiser).__name__}; what `audiodae.load()` returns, or a "
+                "model's name or path, is wanted."
+            )
     if engine not in ("auto", net.engine):
         raise AudiodaeError(
             f"engine is {engine!r}, but the denoiser was loaded for {net.engine!r}: pass the "

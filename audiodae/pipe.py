@@ -48,6 +48,7 @@ class PipeReader:
         self._held = b""
         self._position = 0
         self._left: int | None = None
+        self._behind = 0  # bytes announced after the sound
         self.frames: int | None = None
         self.nonfinite = 0
         self.truncated = False
@@ -110,6 +111,9 @@ class PipeReader:
             self.truncated = True
             self.warnings.append(f"The stream broke off {where}; what came before was kept.")
         self._held, self._left = b"", 0
+        # Tags behind the sound: whoever sends them would otherwise die of a broken pipe.
+        while self._behind and (rest := self._some(min(self._behind, _HEADER_CHUNK_BYTES))):
+            self._behind -= len(rest)
 
     def _some(self, size: int) -> bytes:
         # read1 gives what is there; read would wait for all of it.
@@ -135,7 +139,7 @@ class PipeReader:
             head += more
         if not head:
             raise AudioError("The input stream is empty: nothing came before its end.")
-        if head not in (b"RIFF", b"RIFX", b"RF64"):
+        if head not in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
             raise AudioError(
                 f"The input stream is not WAV (it begins with {head!r}). Pipe in WAV, or describe"
                 " the raw samples with --rate and --encoding."
@@ -157,7 +161,7 @@ class PipeReader:
                 (data_bytes_64,) = struct.unpack_from("<Q", body, 8)
         if layout is None:
             raise AudioError("The WAV stream has no 'fmt ' chunk before its data.")
-        if size == UNKNOWN_BYTES and data_bytes_64:
+        if size == UNKNOWN_BYTES and 0 < data_bytes_64 < 1 << 63:
             self.frames = data_bytes_64 // layout.frame_bytes
         elif size == 0:
             # Where more chunks are announced after the data, the recording truly is empty.
@@ -167,6 +171,8 @@ class PipeReader:
             self.frames = size // layout.frame_bytes
         if self.frames is not None:
             self._left = self.frames * layout.frame_bytes
+            if not is_placeholder(riff_bytes):
+                self._behind = max(0, 8 + riff_bytes - self._position - self._left)
         return layout
 
     def _header_chunk(self, size: int, keep: bool) -> bytes:

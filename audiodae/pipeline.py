@@ -12,11 +12,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from audiodae.api import Denoiser, check_layout, load
+from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError, AudioError
+from audiodae.stream import Streamer
 
 if TYPE_CHECKING:
     from audiodae.arrays import Audio
-    from audiodae.stream import Streamer
 
 Model = str | os.PathLike[str] | Denoiser | None
 
@@ -65,6 +66,8 @@ async def aclean_chunks(
 ) -> AsyncIterator[Audio]:
     """`clean_chunks` for asyncio: the cleaning runs in a thread, so the event loop stays free.
 
+    So does waiting for the next chunk, where `chunks` is an ordinary iterable.
+
     The next chunk is asked for when the last one has been cleaned and taken, so nothing piles up
     here when whoever listens is slow.
     """
@@ -86,16 +89,15 @@ def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, 
             f"The first chunk is a {type(chunk).__name__} of shape {shape}; an array (n,), "
             "(channels, n) or (batch, channels, n), time last, is wanted."
         )
-    check_layout(chunk)
+    check_layout(chunk, whole=False)
     if known := sorted({"batch", "channels"} & settings.keys()):
         raise AudiodaeError(
             f"{' and '.join(known)} cannot be set here: the first chunk, of shape {shape}, says it."
         )
-    if model is None:
-        model = load()
-    elif not isinstance(model, Denoiser):
-        model = load(model)
-    return model.stream(
+    if model is None or isinstance(model, str | os.PathLike):
+        model = load(DEFAULT_MODEL if model is None else model)
+    return Streamer(
+        model,
         sample_rate=sample_rate,
         batch=shape[0] if len(shape) == 3 else 1,
         channels=shape[-2] if len(shape) > 1 else 1,
@@ -108,5 +110,10 @@ async def _as_async(chunks: AsyncIterable[Audio] | Iterable[Audio]) -> AsyncIter
         async for chunk in chunks:
             yield chunk
     else:
-        for chunk in chunks:
+        iterator: Iterator[Any] = iter(chunks)
+
+        def following() -> Any:
+            return next(iterator, None)  # which is no chunk
+
+        while (chunk := await asyncio.to_thread(following)) is not None:
             yield chunk

@@ -18,7 +18,7 @@ from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.config import as_number
 from audiodae.errors import AudiodaeError
 from audiodae.frame_cleaner import FrameCleaner
-from audiodae.layout import Layout, sound
+from audiodae.layout import Layout, rows_of, sound
 from audiodae.net import Engine, Net
 from audiodae.net_of import HasNet, net_of
 from audiodae.resample import Resampler, check_rate
@@ -199,12 +199,7 @@ class Streamer:
             self._restart()
             self._voice.give(0, 0)
             return
-        rows = [operator.index(row) for row in rows]
-        for row in rows:
-            if not 0 <= row < self.batch:
-                raise AudiodaeError(
-                    f"Row {row} cannot be reset: this stream has rows 0 to {self.batch - 1}."
-                )
+        rows = rows_of(self.batch, rows)
         signals = _members(rows, self._signals // self.batch)
         masks = _members(rows, self._masks // self.batch)
         with self._home.without_gradients():
@@ -236,6 +231,8 @@ class Streamer:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
+        if not isinstance(state, dict) or "setup" not in state:
+            raise AudiodaeError("This is no state: what the `state` of a stream gave is wanted.")
         theirs, ours = dict(state["setup"]), self._setup()
         if theirs != ours:
             different = [name for name in ours if theirs.get(name) != ours[name]]

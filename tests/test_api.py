@@ -109,6 +109,28 @@ def test_a_model_that_is_not_there_is_named():
         audiodae.load("no-such-model")
 
 
+@pytest.mark.parametrize("device", [None, "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_the_cpu_is_the_cpu_whatever_it_is_called(device):
+    denoiser = audiodae.load(device=device, engine="onnx")
+    assert denoiser.device == "cpu" and denoiser.net.engine == "onnx"
+    assert audiodae.load("speech-16k", device=device).net.engine == "onnx"
+
+
+def test_a_device_without_numbers_is_refused(model_path):
+    with pytest.raises(AudiodaeError, match="'meta' cannot be used"):
+        audiodae.load(model_path, device="meta")
+
+
+def test_a_masked_array_is_refused_and_what_is_far_too_loud_warns_of_nothing(denoiser):
+    sound = np.ma.masked_array(noise(1, 2000)[0], mask=np.arange(2000) < 9)
+    with pytest.raises(AudioError, match=r"masked array.*filled"):
+        denoiser(sound, 16000)
+    loud = noise(1, 2000)[0].astype("f8")
+    loud[7] = 1e300
+    with np.errstate(all="raise"):
+        assert np.isfinite(denoiser(loud, 16000)).all()
+
+
 def test_a_device_that_is_not_there_is_named(model_path):
     with pytest.raises(AudiodaeError, match=r"'abacus'.*'cpu' always works"):
         audiodae.load(model_path, device="abacus")

@@ -159,6 +159,26 @@ def test_memory_is_bounded_however_long_the_worker_sleeps(denoiser):
     assert bench.live._heard.capacity < 2 * RATE
 
 
+def test_a_block_longer_than_what_is_remembered_is_played_at_the_same_delay(denoiser):
+    bench = Bench(denoiser)
+    long = 5 * bench.live._heard.capacity // 2
+    bench.exchange(long)
+    np.testing.assert_array_equal(bench.played[:long], bench.delayed(bench.sound)[:long])
+    assert bench.live.tally.captured_samples == long
+
+
+def test_a_sample_that_is_no_number_does_not_blind_the_meters(denoiser):
+    bench = Bench(denoiser)
+    bench.sound[5] = np.nan
+    for _ in range(4):
+        bench.exchange()
+        bench.clean()
+    before = bench.live.tally
+    bench.exchange()
+    bench.clean()
+    assert bench.live.meter(before, bench.live.tally).level_in_db > -60
+
+
 def test_bypass_and_strength_change_smoothly_at_the_same_delay(denoiser):
     bench = Bench(denoiser)
     live = bench.live
@@ -341,6 +361,16 @@ def test_the_command_runs_with_a_device_and_says_how_it_went(model_path, monkeyp
     assert f"Live at {RATE} Hz, 57 ms behind" in result.output
     (seconds,) = re.findall(r"Cleaned ([\d.]+) s", result.output)
     assert 0.1 <= float(seconds) <= device.at / RATE + 0.1
+
+
+@pytest.mark.parametrize(
+    "words", [["--rate", "0"], ["--block-ms", "nan"], ["--headroom-ms", "nan"], ["--mix", "nan"]]
+)
+def test_a_setting_that_makes_no_sense_is_a_sentence(model_path, monkeypatch, words):
+    monkeypatch.setattr(audiodae.soundcard, "default_rate", lambda _: RATE)
+    result = CliRunner().invoke(main, ["live", "--model", str(model_path), *words])
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit)
+    assert words[1] in result.output
 
 
 def test_a_device_that_stops_is_started_again(model_path, monkeypatch):

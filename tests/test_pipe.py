@@ -119,6 +119,26 @@ def test_odd_chunks_are_padded_and_what_follows_the_data_is_no_sound():
     assert PipeReader(io.BytesIO(data)).read(100).shape == (1, 10)
 
 
+def test_who_sends_tags_behind_the_sound_is_heard_out():
+    tail = b"LIST" + struct.pack("<I", 300_000) + bytes(300_000)
+    whole = wav(PCM_MONO)
+    data = whole[:4] + struct.pack("<I", len(whole) - 8 + len(tail)) + whole[8:] + tail
+    stream = io.BytesIO(data + b"of another file")
+    assert read_all(PipeReader(stream)).shape == (1, 10)
+    assert stream.read() == b"of another file"
+
+
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+@pytest.mark.parametrize(("data_bytes", "frames"), [(20, 10), (2**64 - 1, None), (0, None)])
+def test_sizes_of_64_bits_are_heeded_where_they_say_one(name, data_bytes, frames):
+    ds64 = b"ds64" + struct.pack("<IQQQI", 28, 2**64 - 1, data_bytes, 0, 0)
+    data = wav(PCM_MONO, size=0xFFFF_FFFF, riff=0xFFFF_FFFF)
+    data = name + data[4:12] + ds64 + data[12:]
+    reader = PipeReader(io.BytesIO(data))
+    assert reader.frames == frames
+    assert read_all(reader).shape == (1, 10) and not reader.warnings
+
+
 @pytest.mark.parametrize("size", [0x7FFF_E000, 0x9000_0000, 0xFFFF_0000])
 def test_a_long_recording_says_its_length_even_above_2_gib(size):
     reader = PipeReader(io.BytesIO(wav(PCM_MONO, size=size)))

@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -94,6 +95,34 @@ def test_a_chunk_with_time_first_is_refused_with_advice(denoiser, shape):
         list(audiodae.clean_chunks([np.zeros(shape, "f4")], sample_rate=16000, model=denoiser))
 
 
+@pytest.mark.parametrize("first", [0, 9, 10, 2000])
+def test_many_microphones_may_come_in_short_chunks(denoiser, first):
+    sound = noise(16, 3000)
+    parts = list(audiodae.clean_chunks(cut(sound, [first]), sample_rate=16000, model=denoiser))
+    np.testing.assert_allclose(together(parts, sound), denoiser(sound, 16000), atol=1e-6)
+
+
+def test_a_recording_of_many_channels_may_be_empty(denoiser):
+    assert denoiser(np.zeros((16, 0), "f4"), 16000).shape == (16, 0)
+
+
+@pytest.mark.parametrize("model", [3, np.zeros(3), torch.nn.Linear(1, 1)])
+def test_what_is_no_denoiser_is_named_in_a_sentence(model, tmp_path):
+    chunks = [noise(1, 100)]
+    with pytest.raises(AudiodaeError, match=f"denoiser is a {type(model).__name__}; what"):
+        list(audiodae.clean_chunks(chunks, sample_rate=16000, model=model))
+    with pytest.raises(AudiodaeError, match=r"model is .*; the name of a shipped one"):
+        audiodae.load(model)
+
+
+def test_a_net_itself_may_clean_chunks(denoiser):
+    of_net, of_denoiser = (
+        list(audiodae.clean_chunks([noise(1, 3000)], sample_rate=16000, model=model))
+        for model in (denoiser.net, denoiser)
+    )
+    np.testing.assert_array_equal(np.hstack(of_net), np.hstack(of_denoiser))
+
+
 def test_the_layout_is_the_first_chunk_s_to_say(denoiser):
     with pytest.raises(AudiodaeError, match=r"channels cannot be set here.*\(2, 100\)"):
         list(audiodae.clean_chunks([noise(2, 100)], sample_rate=RATE, model=denoiser, channels=2))
@@ -148,6 +177,28 @@ def test_the_event_loop_stays_free_while_a_chunk_is_cleaned(denoiser):
 
     took = asyncio.run(main())
     assert max(np.diff(ticks)) < took / 2
+
+
+def test_the_event_loop_stays_free_while_a_plain_source_is_waited_for(denoiser):
+    told = threading.Event()
+
+    def microphone():
+        yield noise(1, 100)
+        assert told.wait(timeout=20)  # for what only happens if the loop goes on
+        yield noise(1, 100)
+
+    async def main():
+        async def tell():
+            await asyncio.sleep(0.01)
+            told.set()
+
+        telling = asyncio.create_task(tell())
+        chunks = audiodae.aclean_chunks(microphone(), sample_rate=16000, model=denoiser)
+        parts = [chunk async for chunk in chunks]
+        await telling
+        return parts
+
+    assert sum(part.shape[-1] for part in asyncio.run(main())) == 200
 
 
 def test_a_listener_of_an_async_stream_may_leave(denoiser):
@@ -280,6 +331,29 @@ def test_workers_of_a_data_loader_clean(model_path, start):
     loader = DataLoader(recordings, batch_size=2, num_workers=1, multiprocessing_context=start)
     batches = torch.cat(list(loader))
     assert torch.equal(batches, torch.stack([recordings[i] for i in range(4)]))
+
+
+def test_a_forked_process_cleans_after_the_first_has_with_several_threads(model_path):
+    """In a program of its own: a process that waits for threads it has not would hang this one too."""
+    program = f"""
+import multiprocessing, numpy, torch, audiodae
+torch.set_num_threads(2)
+denoiser = audiodae.load({str(model_path)!r}, engine="torch")
+sound = numpy.random.default_rng(1).standard_normal(64000).astype("f4") * 0.1
+wanted = denoiser(sound, 16000)
+def clean(sound):
+    return denoiser(sound, 16000)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    cleaned = pool.apply_async(clean, (sound,)).get(timeout=60)
+numpy.testing.assert_allclose(cleaned, wanted, atol=1e-5)
+print(torch.get_num_threads())
+"""
+    if "fork" not in torch.multiprocessing.get_all_start_methods():
+        pytest.skip("this system does not fork processes")
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert ran.stdout.split() == ["2"], ran.stderr
 
 
 def test_training_around_it_changes_nothing_and_its_weights_are_frozen(model_path):

@@ -240,6 +240,18 @@ def test_a_reset_leaves_the_other_rows_their_bits(net, sample_rate, link):
     assert not np.allclose(a[1], b[1])
 
 
+@pytest.mark.parametrize(
+    "rows", [[False, True], np.array([False, True]), 1, [1.0], [2], [-1], ["1"]], ids=repr
+)
+def test_rows_that_are_none_are_refused_and_nothing_is_forgotten(net, rows):
+    x, more = noise(2, 1, 5000), noise(2, 1, 500, seed=1)
+    plain, refused = Streamer(net, batch=2), Streamer(net, batch=2)
+    plain.feed(x), refused.feed(x)
+    with pytest.raises(AudiodaeError, match=r"(?i)rows? "):
+        refused.reset(rows=rows)
+    assert np.array_equal(refused.feed(more), plain.feed(more))
+
+
 def test_a_reset_row_is_like_a_new_stream(net):
     hops = 8 * net.stft.hop_length  # at a block's edge, where a new stream begins too
     x, more = noise(2, 1, hops), noise(2, 1, 5000, seed=1)
@@ -533,3 +545,9 @@ def test_a_flush_before_anything_is_empty_in_the_stream_s_layout(net):
     assert Streamer(net).flush().shape == (0,)
     assert Streamer(net, channels=2).flush().shape == (2, 0)
     assert Streamer(net, batch=2).flush().shape == (2, 1, 0)
+
+
+@pytest.mark.parametrize("state", [{}, None, {"samples_in": 3}])
+def test_what_is_no_state_is_refused_in_a_sentence(net, state):
+    with pytest.raises(AudiodaeError, match="no state"):
+        Streamer(net).state = state
