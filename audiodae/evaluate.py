@@ -22,10 +22,20 @@ from tqdm import tqdm
 from audiodae import metrics
 from audiodae.api import load
 from audiodae.atomic import AtomicFile
+from audiodae.audio import AUDIO_SUFFIXES
 from audiodae.checkpoint import FULL_BAND_RATE, describe, load_autoencoder
 from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
-from audiodae.pairs import Pair, Samples, checked, find_pairs, matching, read_like, read_pair
+from audiodae.pairs import (
+    Pair,
+    Samples,
+    check_alike,
+    checked,
+    find_pairs,
+    matching,
+    read_like,
+    read_pair,
+)
 from audiodae.resample import resample
 from audiodae.scores import NOISY, Evaluation, Row
 from audiodae.spectral import log_spectral_distance_db
@@ -74,6 +84,9 @@ def evaluate(
         for system, folder in (enhanced or {}).items()
     }
     every, notes = _dnsmos_plan(dnsmos_every)
+    for pair in pairs:  # before any work
+        for path in (pair.clean, *(of_name[pair.name] for of_name in files.values())):
+            check_alike(path, pair.noisy)
     rows: list[tuple[str, Pair, float, dict[str, float], Future[dict[str, float]]]] = []
     waiting: deque[Future[dict[str, float]]] = deque()
     warm: set[str] = set()
@@ -149,10 +162,15 @@ def run(
     `models` maps names to loaded denoisers. Raises `AudiodaeError` as `evaluate` does, and before
     any work when `json_file` cannot be written.
     """
+    if json_file is not None and Path(json_file).suffix.lower() in AUDIO_SUFFIXES:
+        raise AudiodaeError(
+            f"The report would be written to {json_file}, which is the name of a recording: choose one that "
+            "ends in .json."
+        )
     # Opened before the work, so that a place that cannot be written is known at once.
     report = None if json_file is None else AtomicFile(Path(json_file))
     try:
-        names = [Path(folder).name for folder in enhanced]
+        names = [Path(folder).resolve().name for folder in enhanced]
         if len({NOISY, *(models or {}), *names}) < 1 + len(models or {}) + len(names):
             names = [str(folder) for folder in enhanced]  # two folders of one name
         evaluation = evaluate(

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ Signal = npt.NDArray[np.floating]
 SPEECH_RATE = 16_000  # the rate at which PESQ, STOI and DNSMOS listen
 LIMIT_DB = 100.0
 TOO_LITTLE_SPEECH_STOI = 1e-5
+_ROUNDING = 1e-20  # of a power: what float64 may leave of a mean taken away
 _EPSILON = 1e-30  # a power; only keeps logarithms and divisions finite
 _PESQ_SECONDS = (
     15.0  # P.862 is for clips of 8-30 s, and its code overruns its tables beyond 50 utterances
@@ -41,6 +43,7 @@ _PESQ_SECONDS = (
 _CELL_SECONDS = 0.032
 _LOWEST_ERB = 2  # 54 Hz: below is rumble, not speech
 _DNSMOS_SECONDS = 9.01
+_BLOCK_FRAMES = 1024  # of spectra in memory at a time
 
 
 class Dnsmos(NamedTuple):
@@ -58,9 +61,10 @@ def si_sdr_db(estimate: Signal, reference: Signal) -> float:
     -100, so that deleting everything is never a way out; of a silent reference: NaN.
     """
     x, s = pair(estimate, reference)
+    before = _energy(s)
     x, s = x - x.mean() if x.size else x, s - s.mean() if s.size else s
-    energy = float(s @ s)
-    if energy <= _EPSILON:
+    energy = _energy(s)
+    if energy <= max(_EPSILON, _ROUNDING * before):  # a constant is silence
         return math.nan
     target = (float(x @ s) / energy) * s
     return _ratio_db(_energy(target), _energy(x - target))
@@ -113,9 +117,10 @@ def pesq_wb(estimate: Signal, reference: Signal, sample_rate: int) -> float:
 def dnsmos(signal: Signal, sample_rate: int) -> Dnsmos:
     """DNSMOS P.835 (Reddy et al., 2022), from the sound alone, by the model in `speechmos`.
 
-    At 16 kHz; clips shorter than 9.01 s are repeated, longer ones heard in steps of one second,
-    as in the original. NaN for an empty clip. Raises `AudiodaeError` without `speechmos` and
-    `onnxruntime`.
+    At 16 kHz; clips shorter than 9.01 s are repeated, longer ones heard in steps of one second.
+    As in the original, also in what its rounding does: stretches that begin 7 to 23 s into a clip come
+    out a sample too short and are passed over, so of 16 to 33 s it hears the first 16. NaN for an
+    empty clip. Raises `AudiodaeError` without `speechmos` and `onnxruntime`.
     """
     session = _dnsmos_session()
     x = np.clip(_at_speech_rate(_checked(signal), sample_rate), -1.0, 1.0)
@@ -126,7 +131,9 @@ def dnsmos(signal: Signal, sample_rate: int) -> Dnsmos:
         x = np.concatenate((x, x))
     hops = int(x.size // SPEECH_RATE - _DNSMOS_SECONDS) + 1
     starts = [hop * SPEECH_RATE for hop in range(max(1, hops))]
-    raw = [session.run(None, {"input_1": x[None, a : a + length]})[0][0] for a in starts]
+    ends = [int((hop + _DNSMOS_SECONDS) * SPEECH_RATE) for hop in range(len(starts))]
+    parts = [x[None, a:b] for a, b in zip(starts, ends, strict=True) if b - a >= length]
+    raw = [session.run(None, {"input_1": part[:, :length]})[0][0] for part in parts]
     sig, bak, ovrl = np.mean([_dnsmos_calibrated(*values) for values in raw], axis=0)
     return Dnsmos(float(sig), float(bak), float(ovrl))
 
@@ -136,7 +143,8 @@ def speech_attenuation_db(estimate: Signal, reference: Signal, sample_rate: int)
 
     Both spectrograms (32 ms, half overlapping) are cut into cells of one frame by one ERB. In
     every cell where the clean speech S is within 35 dB of its loudest cell, the estimate's
-    component along it has the gain g = Re<Y, S> / <S, S>. The mean of g, each cell weighted by
+    component along it has the gain g = Re<Y, S> / <S, S> (negative where the polarity is inverted,
+    which counts as all lost). The mean of g, each cell weighted by
     the amplitude of its speech (so that quiet consonants count more than by their energy), turned
     into dB of loss. Noise left in the estimate is not along S and so averages out: the noisy
     recording gives about 0. Below 0: the speech became louder. NaN where the clean speech is
@@ -168,7 +176,8 @@ def noise_attenuation_db(
     whole = s.size // frame * frame
 
     def power(signal: Signal) -> Signal:
-        return np.asarray(np.square(signal[:whole].reshape(-1, frame)).mean(axis=1))
+        frames = signal[:whole].reshape(-1, frame)
+        return np.asarray(np.einsum("ij,ij->i", frames, frames) / frame)
 
     speech = power(s)
     if not speech.size or speech.max() <= _EPSILON:
@@ -184,13 +193,24 @@ def _cells(x: Signal, s: Signal, sample_rate: int) -> tuple[Tensor, Tensor] | No
     stft = Stft(sample_rate, 2 * hop, hop)
     if s.size < stft.n_fft or _energy(s) <= _EPSILON:
         return None
-    y_spec, s_spec = stft.analyse(torch.from_numpy(np.stack((x, s))))
     rates = [erb_rate(index * sample_rate / stft.n_fft) for index in range(stft.bins)]
     kept = [index for index, rate in enumerate(rates) if rate >= _LOWEST_ERB]
     band = torch.tensor([int(rates[index]) - _LOWEST_ERB for index in kept])
-    cells = torch.zeros(s_spec.shape[0], int(band.max()) + 1, dtype=torch.float64)
-    along = (y_spec * s_spec.conj()).real[:, kept]
-    return cells.index_add(1, band, along), cells.index_add(1, band, s_spec.abs().square()[:, kept])
+    along, power = [], []
+    for part in frame_blocks(s.size, stft.n_fft, hop):
+        y_spec, s_spec = stft.analyse(torch.from_numpy(np.stack((x[part], s[part]))))
+        cells = torch.zeros(s_spec.shape[0], int(band.max()) + 1, dtype=torch.float64)
+        along.append(cells.index_add(1, band, (y_spec * s_spec.conj()).real[:, kept]))
+        power.append(cells.index_add(1, band, s_spec.abs().square()[:, kept]))
+    return torch.cat(along), torch.cat(power)
+
+
+def frame_blocks(samples: int, n_fft: int, hop_length: int) -> Iterator[slice]:
+    """Stretches of so many samples that hold some whole frames each, and together all of them once."""
+    frames = max(0, (samples - n_fft) // hop_length + 1)
+    for first in range(0, frames, _BLOCK_FRAMES):
+        last = min(first + _BLOCK_FRAMES, frames) - 1
+        yield slice(first * hop_length, last * hop_length + n_fft)
 
 
 def _checked(signal: Signal) -> npt.NDArray[np.float64]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.audio import AUDIO_SUFFIXES, Reader
+from audiodae.audio import AUDIO_SUFFIXES, Reader, info
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.sources import files_below
+from audiodae.sources import walk
 
 Samples = npt.NDArray[np.float32]
 
@@ -73,10 +73,20 @@ def read_like(path: Path, noisy: Samples, sample_rate: int, of: Path) -> Samples
     """A counterpart of the recording `of`, `(samples,)`. Raises `AudioError` if it is none."""
     samples, rate = _read(path)
     if rate != sample_rate:
-        raise AudioError(
-            f"{path} is at {rate} Hz but {of} at {sample_rate} Hz: bring both to one sample rate."
-        )
+        raise _other_rate(path, rate, sample_rate, of)
     return checked(samples, noisy, f"{path}, the counterpart of {of},")
+
+
+def check_alike(path: Path, noisy: Path) -> None:
+    """Raise `AudioError` where a counterpart is of another rate or length, by what the headers say."""
+    ours, theirs = info(noisy), info(path)
+    if ours.sample_rate != theirs.sample_rate:
+        raise _other_rate(path, theirs.sample_rate, ours.sample_rate, noisy)
+    if None not in (ours.frames, theirs.frames) and ours.frames != theirs.frames:
+        raise AudioError(
+            f"{path} has {theirs.frames} samples but {noisy} has {ours.frames}: the two must be aligned "
+            "and equally long."
+        )
 
 
 def read_pair(pair: Pair) -> tuple[Samples, Samples, int]:
@@ -100,6 +110,12 @@ def checked(output: Any, noisy: Samples, what: str) -> Samples:
     return samples
 
 
+def _other_rate(path: Path, rate: int, wanted_rate: int, of: Path) -> AudioError:
+    return AudioError(
+        f"{path} is at {rate} Hz but {of} at {wanted_rate} Hz: bring both to one sample rate."
+    )
+
+
 def _audio_below(folder: Path | str) -> dict[str, Path]:
     """Audio files by their path below the folder, suffix removed."""
     root = Path(folder)
@@ -108,7 +124,9 @@ def _audio_below(folder: Path | str) -> dict[str, Path]:
             f"{root} is not a folder: give folders of recordings whose names are the same."
         )
     found: dict[str, Path] = {}
-    for path in sorted(files_below(root)):
+    for path, problem in sorted(walk(root)):
+        if problem:
+            raise AudiodaeError(f"{path} {problem}")
         if path.suffix.lower() in AUDIO_SUFFIXES:
             name = path.relative_to(root).with_suffix("").as_posix()
             if name in found:
@@ -126,4 +144,10 @@ def _read(path: Path) -> tuple[Samples, int]:
     """The mean of the channels, `(samples,)`, and the sample rate."""
     with Reader(path) as reader:
         blocks = [block.mean(axis=0, dtype=np.float32) for block in reader.blocks(_READ_FRAMES)]
+        if reader.nonfinite:  # read as 0, which would be measured as if it were sound
+            raise AudioError(
+                f"{path} has {reader.nonfinite} NaN or infinite samples: look for what made them."
+            )
+        if reader.truncated:
+            raise AudioError(f"{' '.join(reader.warnings)} Only whole recordings can be measured.")
         return np.concatenate(blocks or [np.zeros(0, np.float32)]), reader.info.sample_rate

@@ -11,6 +11,7 @@ import importlib
 import io
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,8 +176,15 @@ def _png(before: Spectrogram, after: Spectrogram, title: str | None) -> bytes:
     bar.set_label("level (dB, 0 is full scale)")
     if title:
         figure.suptitle(printable(title).replace("$", r"\$"), fontsize=12)
+    return png(figure)
+
+
+def png(figure: Any) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():  # a letter that no font has is drawn as a box
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from audiodae.anomaly import Scores
 from audiodae.atomic import write_whole
 from audiodae.audio import Reader
 from audiodae.errors import printable
-from audiodae.plot import draw_spectrogram, matplotlib_part, spectrogram
+from audiodae.plot import draw_spectrogram, matplotlib_part, png, spectrogram
 
 _READ_FRAMES = 1 << 16
 _INCHES, _DOTS_PER_INCH = (10.0, 5.0), 120
@@ -35,6 +34,5 @@ def plot_scores(source: Path, scores: Scores, target: Path) -> None:
     below.set_ylim(0.0, max(1.5, 1.1 * float(scores.patches.max())))
     below.set_ylabel("score (1: threshold)")
     below.set_xlabel("time (s)")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_whole(target, lambda stream: stream.write(buffer.getvalue()))
+    drawn = png(figure)
+    write_whole(target, lambda stream: stream.write(drawn))

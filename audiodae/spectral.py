@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from audiodae.errors import AudioError
-from audiodae.metrics import Signal, pair
+from audiodae.metrics import Signal, frame_blocks, pair
 
 _WINDOW_SECONDS = 2048 / 48_000
 _FLOOR = 1e-5 / 1024  # 160 dB under a full-scale sine; 1024 is the sum of a Hann window of 2048
@@ -47,5 +47,8 @@ def log_spectral_distance_db(
         magnitude = np.abs(np.fft.rfft(frames)[:, first:])
         return np.asarray(20.0 * np.log10(magnitude + _FLOOR))
 
-    difference = level_db(x) - level_db(s)
-    return float(np.sqrt(np.square(difference).mean(axis=1)).mean())
+    differences = (
+        level_db(x[part]) - level_db(s[part]) for part in frame_blocks(s.size, n_fft, hop)
+    )
+    frames = [np.sqrt(np.square(difference).mean(axis=1)) for difference in differences]
+    return float(np.concatenate(frames).mean())

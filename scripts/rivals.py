@@ -336,7 +336,7 @@ def peak_mb() -> float:
 
 
 def main(name: str, noisy_dir: str, out_dir: str) -> None:
-    paths = sorted(p for p in Path(noisy_dir).iterdir() if p.suffix in (".wav", ".flac"))
+    paths = sorted(p for p in Path(noisy_dir).rglob("*") if p.suffix in (".wav", ".flac"))
     cleaners: dict[int, Clean] = {}
     cpu_seconds = audio_seconds = 0.0
     for path in paths:
@@ -351,7 +351,9 @@ def main(name: str, noisy_dir: str, out_dir: str) -> None:
         output = aligned(np.asarray(output, np.float32), noisy, rate)
         if not np.isfinite(output).all():
             sys.exit(f"its output for {path.name} has values that are no numbers")
-        soundfile.write(Path(out_dir) / f"{path.stem}.wav", output, rate, "FLOAT")
+        target = Path(out_dir) / path.relative_to(noisy_dir).with_suffix(".wav")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(target, output, rate, "FLOAT")
     print(json.dumps({"real_time_factor": cpu_seconds / audio_seconds, "peak_mb": peak_mb()}))
 
 

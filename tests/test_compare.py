@@ -50,6 +50,9 @@ def test_a_comparison_measures_cost_and_quality_and_names_who_is_missing(tmp_pat
         (pairs / kind).mkdir(parents=True)
         sound = clean + noise * rng.standard_normal(24000)
         soundfile.write(pairs / kind / "a_+5dB.WAV", np.stack((sound, sound), axis=1), 16000)
+        (pairs / kind / "a").mkdir()
+        for name in ("a/b.wav", "a-b.wav"):  # two recordings, however they are written
+            soundfile.write(pairs / kind / name, sound, 16000)
     words = [pairs / "noisy", pairs / "clean", "--out", tmp_path / "out"]
     words += ["--only", "speech-16k", "--dnsmos-every", "0"]
     program = [sys.executable, str(SCRIPTS / "compare"), *map(str, words)]
@@ -67,4 +70,6 @@ def test_a_comparison_measures_cost_and_quality_and_names_who_is_missing(tmp_pat
     cost = json.loads((tmp_path / "out/comparison.json").read_text())["costs"]["speech-16k"]
     assert cost["real_time_factor"] > 0 and 50 < cost["peak_mb"] < 4000
     assert (tmp_path / "out/comparison.png").stat().st_size > 5000
-    assert soundfile.info(tmp_path / "out/cleaned/speech-16k/a_+5dB.wav").frames == 24000
+    for name in ("a_+5dB", "a/b", "a-b"):
+        assert soundfile.info(tmp_path / f"out/cleaned/speech-16k/{name}.wav").frames == 24000
+    assert "3 clips." in done.stdout

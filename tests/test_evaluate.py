@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -211,6 +213,50 @@ def test_pairs_of_different_length_or_rate_are_refused(folders, samples, sample_
     refused(folders, sentence)
 
 
+def test_a_later_pair_that_does_not_fit_is_known_before_any_work(folders):
+    write(folders[1] / "talk_+5dB.flac", CLEAN[: 2 * RATE - 1])
+    called = []
+    refused(folders, "equally long", enhancers={"it": lambda x, rate: called.append(x) or x})
+    assert not called
+
+
+def test_samples_that_are_no_numbers_are_not_measured_as_silence(folders, tmp_path):
+    enhanced = tmp_path / "enhanced"
+    shutil.copytree(folders[0], enhanced)
+    sound = NOISY[: 2 * RATE].copy()
+    sound[100:103] = np.nan
+    (enhanced / "talk_+5dB.wav").unlink()
+    soundfile.write(enhanced / "talk_+5dB.wav", sound, RATE, "FLOAT")
+    refused(folders, r"talk_\+5dB.wav has 3 NaN or infinite samples", enhanced={"it": enhanced})
+
+
+def test_a_recording_cut_short_is_not_measured(folders):
+    for folder in folders:
+        (folder / "talk_+5dB.flac").unlink(missing_ok=True)
+        write(folder / "talk_+5dB.wav", CLEAN[: 2 * RATE])
+        whole = (folder / "talk_+5dB.wav").read_bytes()
+        (folder / "talk_+5dB.wav").write_bytes(whole[:-2000])
+    refused(folders, "cut short.*whole recordings")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folders, monkeypatch):
+    list_folder = os.listdir
+
+    def listed(folder):
+        if str(folder).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return list_folder(folder)
+
+    monkeypatch.setattr(os, "listdir", listed)
+    refused(folders, "deep cannot be listed")
+
+
+def test_the_folder_one_is_in_has_a_name_too(folders, monkeypatch):
+    shutil.copytree(folders[0], folders[0].parent / "cleaned")
+    monkeypatch.chdir(folders[0].parent / "cleaned")
+    assert run(*folders, enhanced=["."], dnsmos_every=0, limit=1).systems == ["noisy", "cleaned"]
+
+
 def test_an_exported_model_is_measured_like_its_weights():
     exported = enhancer(str(pretrained_folder() / "speech-16k.onnx"))
     noisy = np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32) * 0.1
@@ -278,6 +324,14 @@ def test_run_refuses_a_place_for_the_report_before_any_work(folders, tmp_path):
     for place in (tmp_path / "nowhere" / "report.json", tmp_path):
         with pytest.raises(AudiodaeError, match="cannot be written"):
             run(*folders, models={"never": never}, json_file=place)
+
+
+def test_a_report_is_never_written_over_a_recording(folders):
+    recording = folders[0] / "talk_+5dB.wav"
+    before = recording.read_bytes()
+    with pytest.raises(AudiodaeError, match="name of a recording"):
+        run(*folders, json_file=recording, dnsmos_every=0)
+    assert recording.read_bytes() == before
 
 
 def test_a_run_that_fails_leaves_an_older_report_alone(folders, tmp_path):

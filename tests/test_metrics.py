@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from audiodae import metrics
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.resample import resample
 from audiodae.spectral import log_spectral_distance_db
+from audiodae.stft import Stft
 
 DATA = Path(__file__).parent / "data"
 RATE = 16_000
@@ -154,6 +156,37 @@ def test_noise_attenuation_listens_only_to_pauses():
     assert math.isnan(metrics.noise_attenuation_db(noisy, noisy, NOISE, RATE))
 
 
+@pytest.mark.parametrize("level", [0.1, 0.3, 0.37, 1e-8, 1.0])
+def test_a_constant_is_silence_however_its_mean_is_rounded(level):
+    assert math.isnan(metrics.si_sdr_db(CLEAN, np.full(CLEAN.size, level)))
+    quiet = 1e-6 * CLEAN + level  # and beside a constant a quiet recording is none
+    assert metrics.si_sdr_db(quiet, 1e-6 * CLEAN) > 60
+
+
+@given(samples=st.integers(0, 5000), parts=st.sampled_from([2, 3, 4]), hop=st.integers(1, 300))
+def test_blocks_of_frames_hold_every_frame_once(samples, parts, hop):
+    stft = Stft(RATE, parts * hop, hop)
+    x = np.arange(samples, dtype=np.float64)[None]
+    blocks = list(metrics.frame_blocks(samples, stft.n_fft, hop))
+    if samples < stft.n_fft:
+        assert not blocks
+        return
+    spectra = [stft.analyse(x[:, block]) for block in blocks]
+    assert np.array_equal(np.concatenate(spectra, axis=1), stft.analyse(x))
+
+
+def test_memory_for_spectra_does_not_grow_with_length():
+    rng = np.random.default_rng(2)
+    x, s = (rng.standard_normal(60 * 48_000) * 0.1 for _ in range(2))
+    peaks = []
+    for seconds in (20, 60):
+        tracemalloc.start()
+        log_spectral_distance_db(x[: seconds * 48_000], s[: seconds * 48_000], 48_000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < s[: 40 * 48_000].nbytes
+
+
 @given(gain=gains)
 @settings(max_examples=12, deadline=None)
 def test_spectral_distance_of_a_gain_is_the_gain(gain):
@@ -241,3 +274,10 @@ class TestDnsmos:
     def test_a_short_clip_is_heard_as_its_own_repetition(self):
         once, twice = CLEAN[: 3 * RATE], np.tile(CLEAN[: 3 * RATE], 2)
         assert metrics.dnsmos(once, RATE) == pytest.approx(metrics.dnsmos(twice, RATE))
+
+    @pytest.mark.parametrize("seconds", [18, 25])
+    def test_a_long_clip_is_heard_where_the_original_hears_it(self, seconds):
+        long = np.concatenate(
+            [np.resize(NOISY, 16 * RATE), np.resize(CLEAN, (seconds - 16) * RATE)]
+        )
+        assert metrics.dnsmos(long, RATE) == metrics.dnsmos(long[: 16 * RATE], RATE)

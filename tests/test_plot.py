@@ -1,6 +1,7 @@
 """Pictures that show what was there: right place, right level, any length, nothing half-written."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,10 @@ def test_what_cannot_be_drawn_is_refused_with_a_sentence_and_leaves_nothing(tmp_
     with pytest.raises(AudiodaeError, match=r'pip install "audiodae\[plot\]"'):
         plot_before_after(sound, sound, RATE, tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_no_font_has_is_drawn_without_a_word(tmp_path):
+    sound = tone(500, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_before_after(sound, sound, RATE, tmp_path / "picture.png", title="日本語.wav")
