@@ -217,13 +217,11 @@ class _Ledger:
                     continue
                 manifest = self._manifests[root]
                 if output in report.outputs:
-                    size = output.stat().st_size
-                    made = replace(begun.made, target_bytes=size, model=report.model)
-                    manifest.record(output, made, job.source)
+                    manifest.record(output, begun.made.finished(output, report.model), job.source)
                     continue
                 if _stamp(output) != begun.stamp:  # another run may have made it and entered it
                     latest = manifest.get_anew(output)
-                    if latest is not None and latest.target_bytes == output.stat().st_size:
+                    if latest is not None and latest.lies_at(output):
                         continue
                 manifest.record(output, begun.before)
         except OSError as error:

@@ -9,6 +9,7 @@ is this file one of our outputs (so that it is not cleaned again)?
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
@@ -19,26 +20,51 @@ MANIFEST_NAME = ".audiodae-manifest.jsonl"
 
 @dataclass(frozen=True)
 class Made:
-    """One output: the source it came from (size in bytes, mtime in ns), its settings, its own size.
+    """One output: the source it came from (size in bytes, mtime in ns), its settings, and itself.
 
-    `target_bytes` is -1 while the work is under way. `model` is the name of what cleaned it, for the
-    reader: what decides is the `fingerprint`, which knows the weights. `source` is where the recording
-    lay, seen from the manifest's folder; empty in lines of earlier versions.
+    Two are equal when source and settings are; `lies_at` compares the output. `target_bytes` is -1
+    while the work is under way. `target_mtime_ns` 0, and an empty `target_sha256` or `source`, are not
+    known: lines of earlier versions. `model` is the name of what cleaned it, for the reader: what decides
+    is the `fingerprint`, which knows the weights. `source` is where the recording lay, seen from the
+    manifest's folder.
     """
 
     source_bytes: int
     source_mtime_ns: int
     fingerprint: str
-    target_bytes: int = -1
+    target_bytes: int = field(default=-1, compare=False)
     model: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
+    target_mtime_ns: int = field(default=0, compare=False)
+    target_sha256: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, source: Path, fingerprint: str, target: Path | None = None) -> Made:
         """The entry for `source` as it is now; raises OSError when it cannot be looked at."""
         now = source.stat()
-        size = target.stat().st_size if target is not None else -1
-        return cls(now.st_size, now.st_mtime_ns, fingerprint, size)
+        made = cls(now.st_size, now.st_mtime_ns, fingerprint)
+        return made if target is None else made.finished(target)
+
+    def finished(self, target: Path, model: str = "") -> Made:
+        """The entry once `target` is as it stays, under its final name; raises OSError."""
+        now = target.stat()
+        return replace(
+            self,
+            target_bytes=now.st_size,
+            target_mtime_ns=now.st_mtime_ns,
+            target_sha256=_sha256(target),
+            model=model,
+        )
+
+    def lies_at(self, path: Path) -> bool:
+        """Whether `path` is the output as it was written; raises OSError when it cannot be looked at."""
+        now = path.stat()
+        if now.st_size != self.target_bytes:
+            return False
+        if self.target_mtime_ns in (0, now.st_mtime_ns):
+            return True
+        # An edit often keeps the size; a copy, or a disk that rounds times, keeps the content.
+        return _sha256(path) == self.target_sha256
 
 
 class Manifest:
@@ -116,10 +142,15 @@ class Outputs:
 
     def changed(self, path: Path) -> bool:
         """Whether what lies under the name of one of our outputs is not, or no longer, what we wrote."""
-        with contextlib.suppress(OSError):
-            size = path.stat().st_size
-            return all(made.target_bytes not in (-1, size) for _, made in self._entries(path))
-        return False
+        try:
+            return all(
+                made.target_bytes != -1 and not made.lies_at(path)
+                for _, made in self._entries(path)
+            )
+        except FileNotFoundError:
+            return False
+        except OSError:  # what cannot be read is not known to be ours
+            return True
 
     def _entries(self, path: Path) -> list[tuple[Path, Made]]:
         spellings = {os.path.abspath(path), os.path.realpath(path)}
@@ -135,6 +166,11 @@ class Outputs:
         if folder not in self._read:
             self._read[folder] = _read(Path(folder) / MANIFEST_NAME)
         return self._read[folder]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _seen_from(root: Path, source: Path) -> str:

@@ -266,9 +266,8 @@ def _settled(
     if options.skip_existing:
         earlier = {output: outputs.made(output) for output in job.outputs}
         mark = fingerprint(job.source) if fingerprint and any(earlier.values()) else ""
-        now = {output: _made(job.source, mark, output) for output in job.outputs}
         same_recording = not any(outputs.made_from_another(o, job.source) for o in standing)
-        if all(now.values()) and earlier == now and same_recording:
+        if same_recording and _is_done(job, mark, earlier):
             return replace(
                 job,
                 action="skip",
@@ -297,8 +296,10 @@ def _protected(output: Path, source: Path, options: Options, outputs: Outputs) -
     return None
 
 
-def _made(source: Path, fingerprint: str, output: Path) -> Made | None:
+def _is_done(job: Job, fingerprint: str, earlier: dict[Path, Made | None]) -> bool:
+    """Whether every output is there as it was made, of the recording as it is and with these settings."""
     try:
-        return Made.of(source, fingerprint, output)
+        now = Made.of(job.source, fingerprint)
+        return all(made == now and made.lies_at(output) for output, made in earlier.items())
     except OSError:
-        return None
+        return False

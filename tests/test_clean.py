@@ -366,6 +366,27 @@ def test_a_second_run_does_only_what_is_left(
     assert {report.status for report in reports.values()} == {"done", "failed"}
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_second_run_leaves_an_output_whose_sound_somebody_changed(
+    replaced: bool, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "rec/a.wav", noise(1, 8000))
+    target = tmp_path / "out/a.wav"
+    resume = Options(skip_existing=True, vad=tmp_path / "voice", plot=tmp_path / "pictures")
+    list(clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, resume))
+    if replaced:
+        again = Options(overwrite=True, vad=resume.vad, plot=resume.plot)
+        list(clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, again))
+    (report,) = clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, resume)
+    assert report.status == "skipped"
+    put(target, 0.5 * sound_of(target))  # as many bytes as before
+    louder = target.read_bytes()
+    os.utime(source, ns=(1, 1))
+    (report,) = clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, resume)
+    assert report.status == "failed" and "not as audiodae wrote it" in report.reason
+    assert target.read_bytes() == louder
+
+
 def test_workers_that_die_between_two_results_cost_only_what_they_had(
     denoiser: Denoiser, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -401,6 +402,47 @@ def test_an_output_somebody_changed_is_not_replaced_unasked() -> None:
     Path("out/a.wav").write_bytes(b"cut")
     assert actions() == ["refuse"] == actions(fingerprint="other settings")
     assert actions(Options(skip_existing=True, overwrite=True)) == ["clean"]
+
+
+@pytest.mark.parametrize("what", [None, "vad", "plot", "residue"])
+def test_an_edit_that_keeps_the_size_is_noticed(what: str | None) -> None:
+    touch("rec/a.wav")
+    more = Options(skip_existing=True, **({what: Path("more")} if what else {}))  # type: ignore[arg-type]
+    outputs = [Path("out/a.wav")]
+    if what:
+        outputs.append(Path("more", {"vad": "a.wav.json", "plot": "a.wav.png"}.get(what, "a.wav")))
+    for output in outputs:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(b"loud")
+        made("rec/a.wav", str(output), root=str(output.parent))
+    assert actions(more) == ["skip"]
+    outputs[-1].write_bytes(b"soft")
+    os.utime(outputs[-1], ns=(7, 7))
+    assert actions(more) == ["refuse"] == actions(more, fingerprint="other settings")
+    (job,) = plan(["rec"], "out", more, lambda _: "same")
+    assert "not as audiodae wrote it" in job.reason
+
+
+def test_outputs_copied_without_their_times_are_still_ours() -> None:
+    touch("rec/a.wav")
+    made("rec/a.wav", "out/a.wav")
+    os.utime("out/a.wav", ns=(7, 7))  # or on a disk that knows even seconds only
+    assert actions() == ["skip"]
+    assert actions(fingerprint="other settings") == ["clean"]
+
+
+def test_a_manifest_that_knows_no_times_of_outputs_is_still_read() -> None:
+    touch("rec/a.wav")
+    made("rec/a.wav", "out/a.wav")
+    path = Path("out") / MANIFEST_NAME
+    line = json.loads(path.read_text())
+    del line["made"]["target_mtime_ns"], line["made"]["target_sha256"]
+    path.write_text(json.dumps(line) + "\n")
+    os.utime("out/a.wav", ns=(7, 7))
+    assert actions() == ["skip"]
+    assert actions(fingerprint="other settings") == ["clean"]
+    Path("out/a.wav").write_bytes(b"cut")
+    assert actions() == ["refuse"]
 
 
 def test_the_output_of_another_recording_of_that_name_is_neither_replaced_nor_taken_for_ours() -> (
