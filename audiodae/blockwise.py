@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiodae.atomic import AtomicFile
-from audiodae.audio import Reader, Writer, output_format
+from audiodae.audio import Reader, Writer
 from audiodae.errors import AudioError
+from audiodae.job import Job
 from audiodae.net_of import at_rate
 from audiodae.options import Options
-from audiodae.plan import Job
 from audiodae.report import FileReport, explain
 from audiodae.stream import Streamer
 from audiodae.voice import VoiceTrack
@@ -168,13 +168,7 @@ class _Track:
 
     def _create(self, path: Path, options: Options) -> Writer:
         about = self.info
-        container, subtype, suffix = output_format(about, self.job.container, options.subtype)
-        wished = self.job.container is not None  # and then the plan saw that the name fits
-        if not wished and suffix.lower() != path.suffix.lower() and path.suffix:
-            # Its content was not what its name said: the name is what was planned with.
-            container, subtype, _ = output_format(about, path.suffix, options.subtype)
-        if container == "WAV" and about.speakers:
-            container = "WAVEX"  # which has a place for them
+        container, subtype = self.job.form(path, about, options)
         path.parent.mkdir(parents=True, exist_ok=True)
         return Writer(
             path,

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from audiodae.atomic import reason
 from audiodae.audio import info
 from audiodae.blockwise import Progress, clean_together
 from audiodae.errors import AudiodaeError, AudioError
+from audiodae.job import Job
 from audiodae.manifest import Made, Manifest
 from audiodae.options import PRESETS, Options, Strength
-from audiodae.plan import Job, PlanError, plan
-from audiodae.report import FileReport, explain, not_done
+from audiodae.plan import PlanError, plan
+from audiodae.report import FileReport, not_done
 
 __all__ = [
     "PRESETS",
@@ -194,42 +196,52 @@ class _Ledger:
         self._begun: dict[tuple[Path, Path], _Begun] = {}
 
     def begin(self, job: Job) -> None:
-        # What cannot be entered here cannot be written either, and the job itself will say why.
-        with contextlib.suppress(OSError):
-            made = Made.of(
-                job.source, self._fingerprint(job.source)
-            )  # as it is now: it may change meanwhile
-            for root, output in job.recorded(self._options):
-                if root not in self._manifests:
-                    self._manifests[root] = Manifest(root)
-                manifest = self._manifests[root]
-                before, stamp = manifest.get(output), _stamp(output)
-                if stamp is not None and before is None:
-                    before = manifest.get_anew(output)
-                self._begun[root, output] = _Begun(before, made, stamp)
+        try:
+            # As it is now: it may change meanwhile.
+            made = Made.of(job.source, self._fingerprint(job.source))
+        except OSError:
+            return  # and the job itself will say why
+        for root, output in job.recorded(self._options):
+            if root not in self._manifests:
+                self._manifests[root] = Manifest(root)
+            manifest = self._manifests[root]
+            before, stamp = manifest.get(output), _stamp(output)
+            if stamp is not None and before is None:
+                before = manifest.get_anew(output)
+            self._begun[root, output] = _Begun(before, made, stamp)
+            # What cannot be entered here cannot be written either, or `end` tells it.
+            with contextlib.suppress(OSError):
                 manifest.record(output, made, job.source)
 
     def end(self, job: Job, report: FileReport) -> FileReport:
-        try:
-            for root, output in job.recorded(self._options):
-                begun = self._begun.pop((root, output), None)
-                if begun is None:
-                    continue
-                manifest = self._manifests[root]
-                if output in report.outputs:
-                    manifest.record(output, begun.made.finished(output, report.model), job.source)
-                    continue
-                if _stamp(output) != begun.stamp:  # another run may have made it and entered it
-                    latest = manifest.get_anew(output)
-                    if latest is not None and latest.lies_at(output):
-                        continue
-                manifest.record(output, begun.before)
-        except OSError as error:
-            if report.status != "done":
-                return report  # it says what is wrong
-            lost = f"{job.target}: --skip-existing will not know of it ({explain(error)})."
-            return replace(report, warnings=(*report.warnings, lost))
+        for root, output in job.recorded(self._options):
+            begun = self._begun.pop((root, output), None)
+            if begun is None:
+                continue
+            manifest = self._manifests[root]
+            try:
+                self._enter(manifest, output, begun, job.source, report)
+            except OSError as error:
+                if output not in report.outputs:
+                    continue  # there is nothing that should be known
+                lost = (
+                    f"{output}: --skip-existing will not know of it "
+                    f"({error.filename or manifest.path}: {reason(error)})."
+                )
+                report = replace(report, warnings=(*report.warnings, lost))
         return report
+
+    def _enter(
+        self, manifest: Manifest, output: Path, begun: _Begun, source: Path, report: FileReport
+    ) -> None:
+        if output in report.outputs:
+            manifest.record(output, begun.made.finished(output, report.model), source)
+            return
+        if _stamp(output) != begun.stamp:  # another run may have made it and entered it
+            latest = manifest.get_anew(output)
+            if latest is not None and latest.lies_at(output):
+                return
+        manifest.record(output, begun.before)
 
     def close(self) -> None:
         """Forget what was begun and came to nothing; leave no empty manifest or folder behind."""

@@ -19,7 +19,7 @@ from audiodae.progress import bar, say, show, tell
 from audiodae.signals import heeding_signals
 
 if TYPE_CHECKING:
-    from audiodae.plan import Job
+    from audiodae.job import Job
     from audiodae.report import FileReport
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -250,7 +250,9 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
         marks = fingerprints(denoiser, options)
     jobs = plan(sources, given["target"], options, marks)
     if given["dry_run"]:
-        return show(jobs)
+        from audiodae.dry_run import dry_run
+
+        return show(dry_run(jobs, options))
     if report_path is not None and any(
         report_path.resolve() == path.resolve() for job in jobs for path in job.outputs
     ):

@@ -13,6 +13,7 @@ elsewhere:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -206,10 +207,7 @@ def check_format(container: str, subtype: str, sample_rate: int, channels: int) 
     """Raise AudioError unless such a file can be written and keeps rate, channels and length."""
     name = f"{container} with {subtype}"
     check_layout("The output", sample_rate, channels)
-    if not _writable(container, subtype):
-        raise AudioError(
-            f"{name} cannot be written; try {default_subtype(container)}, or wav or flac as the format."
-        )
+    _check_pair(container, subtype)
     most = {"FLAC": 8, "MP3": 2, "AVR": 2}.get(
         container, 8 if subtype.startswith("ALAC") else MAX_CHANNELS
     )
@@ -228,6 +226,27 @@ def check_format(container: str, subtype: str, sample_rate: int, channels: int) 
     if sample_rate > fastest:
         raise AudioError(
             f"{name} holds at most {fastest} Hz, not {sample_rate} Hz; choose wav instead."
+        )
+
+
+def check_subtype(subtype: str, container: str | None = None) -> None:
+    """Raise AudioError for a subtype that is never written, or never in `container` (such as "flac")."""
+    name = subtype.upper()
+    if name not in _EXACT:
+        near = get_close_matches(name, _EXACT, 1)
+        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        raise AudioError(
+            f"The subtype {subtype} cannot be written; {hint} {', '.join(sorted(_EXACT))}."
+        )
+    if container is not None:
+        _check_pair(container_of(container)[0], name)
+
+
+def _check_pair(container: str, subtype: str) -> None:
+    if not _writable(container, subtype):
+        raise AudioError(
+            f"{container} with {subtype} cannot be written; try {default_subtype(container)}, "
+            "or wav or flac as the format."
         )
 
 

@@ -9,14 +9,15 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.formats import AUDIO_SUFFIXES, container_of, suffix_of
+from audiodae.formats import AUDIO_SUFFIXES, check_subtype, container_of, suffix_of
+from audiodae.job import Job
 from audiodae.manifest import MANIFEST_NAME, Made, Outputs
 from audiodae.options import Options
-from audiodae.sources import Action, Finder, Found
+from audiodae.sources import Finder, Found
 
 CLEAN_MARK = "-clean"  # what a name gets when no target is given
 _WAVES = {"WAV", "WAVEX", "RF64"}  # all of them may be named .wav
@@ -24,43 +25,6 @@ _WAVES = {"WAV", "WAVEX", "RF64"}  # all of them may be named .wav
 
 class PlanError(AudiodaeError):
     """Nothing can be started: outputs would fall on each other or on a recording."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One recording and the files to be made from it.
-
-    `root` is the folder of the outputs and holds the manifest. `container` is set where the format
-    is not that of the recording (a word such as "flac" or ".flac"). `reason` says why a job is
-    skipped or refused. `replaces` are outputs under whose names a file may be replaced.
-    """
-
-    source: Path
-    target: Path
-    root: Path
-    residue: Path | None = None
-    plot: Path | None = None
-    vad: Path | None = None
-    container: str | None = None
-    action: Action = "clean"
-    reason: str = ""
-    replaces: tuple[Path, ...] = ()
-
-    @property
-    def outputs(self) -> list[Path]:
-        every = (self.target, self.residue, self.plot, self.vad)
-        return [path for path in every if path is not None]
-
-    def recorded(self, options: Options) -> list[tuple[Path, Path]]:
-        """The files made, each with the folder whose manifest lists it."""
-        rows = [(self.root, self.target)]
-        if options.residue is not None and self.residue is not None:
-            rows.append((options.residue, self.residue))
-        if options.plot is not None and self.plot is not None:
-            rows.append((options.plot, self.plot))
-        if options.vad is not None and self.vad is not None:
-            rows.append((self.vad.parent if options.vad == self.vad else options.vad, self.vad))
-        return rows
 
 
 def plan(
@@ -87,6 +51,8 @@ def plan(
         raise PlanError(
             f"The name of {what} is empty: is a variable not set? The folder where you are is `.`."
         )
+    if options.subtype:
+        check_subtype(options.subtype, options.container)
     closed = [Path(folder) for folder in (target, options.residue, options.plot) if folder]
     finder = Finder(closed)
     found = [item for source in given for item in finder.find(source)]
@@ -260,7 +226,10 @@ def _settled(
     for output in standing:
         if not os.path.isfile(output):
             return replace(
-                job, action="refuse", reason=f"{output} is there already and is not a regular file."
+                job,
+                action="refuse",
+                reason=f"{output} is there already and is not a regular file, so {job.source} is "
+                "not cleaned.",
             )
     job = replace(job, replaces=tuple(job.outputs if options.overwrite else standing))
     if options.skip_existing:
@@ -278,7 +247,10 @@ def _settled(
     for output in standing:
         protected = _protected(output, job.source, options, outputs)
         if protected is not None:
-            reason = f"{output} is there already{protected}: --overwrite replaces it."
+            reason = (
+                f"{output} is there already{protected}, so {job.source} is not cleaned: "
+                "--overwrite replaces it."
+            )
             return replace(job, action="refuse", reason=reason)
     return job
 

@@ -12,7 +12,7 @@ import click
 from audiodae.errors import AudiodaeError, printable
 
 if TYPE_CHECKING:
-    from audiodae.plan import Job
+    from audiodae.job import Job
     from audiodae.report import FileReport
     from audiodae.sources import Found
     from audiodae.walk import Outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from audiodae import __version__
 from audiodae.atomic import AtomicFile, reason
 from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError
+from audiodae.job import Job
 from audiodae.options import Options
-from audiodae.plan import Job
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,25 @@ def not_done(job: Job) -> FileReport:
     return FileReport(job.source, job.target, status, reason=job.reason)
 
 
-def explain(error: BaseException, subject: object = "") -> str:
-    """A sentence for an error; of one we did not foresee, its kind and how to learn more."""
+def explain(error: BaseException, subject: object) -> str:
+    """A sentence for an error that names its `subject`; of one not foreseen, how to learn more."""
     if isinstance(error, AudiodaeError):
-        return str(error)
+        return _naming(str(subject), str(error))
     if isinstance(error, OSError):
-        return f"{error.filename or subject}: {reason(error)}."
+        return _naming(str(subject), f"{error.filename or subject}: {reason(error)}.")
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return f"{subject}: there is not enough memory for it on this device."
     return (
         f"{subject}: unexpected {type(error).__name__} ({error}). This is a fault in audiodae; "
         "--debug shows where."
     )
+
+
+def _naming(subject: str, sentence: str) -> str:
+    """The sentence, with its subject in front where it only speaks of something else, such as a format."""
+    # As a word of its own: a.wav is not named by out/a.wav.
+    named = re.search(rf"(?<![^\s(]){re.escape(subject)}(?=[:;,.)]*(?:\s|$))", sentence)
+    return sentence if named else f"{subject}: {sentence}"
 
 
 def write_report(

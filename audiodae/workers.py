@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from audiodae.blockwise import Progress, clean_together
+from audiodae.job import Job
 from audiodae.options import Options
-from audiodae.plan import Job
 from audiodae.report import FileReport
 
 _POLL_SECONDS = 0.1

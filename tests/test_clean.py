@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ from audiodae.clean import (
     clean_file,
     clean_folder,
     fingerprint,
+    fingerprints,
     plan,
 )
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
@@ -510,6 +512,53 @@ def test_a_manifest_that_cannot_be_written_is_told_and_costs_nothing(
     report = clean_file(source, None, denoiser)
     assert report.status == "done" and info(report.target).frames == 8000
     assert any("--skip-existing will not know" in warning for warning in report.warnings)
+
+
+def test_of_several_manifests_the_one_that_cannot_be_written_is_told(
+    denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Manifest.record
+
+    def on_a_full_disk(self: Manifest, *args: Any) -> None:
+        if self.root.name == "voice":
+            raise OSError(errno.ENOSPC, "No space left on device")  # as of a write: without a name
+        record(self, *args)
+
+    monkeypatch.setattr(Manifest, "record", on_a_full_disk)
+    put(tmp_path / "rec/a.wav", noise(1, 8000))
+    options = Options(vad=tmp_path / "voice", plot=tmp_path / "pictures")
+    (report,) = clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, options)
+    made = tmp_path / "voice/a.wav.json"
+    assert report.warnings == (
+        f"{made}: --skip-existing will not know of it ({tmp_path / 'voice' / MANIFEST_NAME}: "
+        "the disk is full; free some space or choose another folder).",
+    )
+    assert Manifest(tmp_path / "out").made["a.wav"].lies_at(report.target)
+    assert Manifest(tmp_path / "pictures").made["a.wav.png"].target_bytes > 0
+
+
+def test_a_full_disk_for_pictures_is_told_of_the_picture_and_of_nothing_else(
+    denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Manifest.record
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def on_a_full_disk(self: Manifest, *args: Any) -> None:
+        if self.root.name == "pictures":
+            raise full
+        record(self, *args)
+
+    def draw(*_: Any, **__: Any) -> None:
+        raise full
+
+    monkeypatch.setattr(Manifest, "record", on_a_full_disk)
+    monkeypatch.setattr("audiodae.plot.plot_files", draw)
+    source = put(tmp_path / "a.wav", noise(1, 8000))
+    report = clean_file(source, None, denoiser, Options(plot=tmp_path / "pictures"))
+    (warning,) = report.warnings
+    assert warning.startswith(f"{tmp_path / 'pictures/a.wav.png'}: the disk is full")
+    (job,) = plan([source], None, Options(skip_existing=True), fingerprints(denoiser, Options()))
+    assert job.action == "skip"
 
 
 def test_a_folder_that_cannot_be_is_named_and_nothing_else(

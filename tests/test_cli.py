@@ -136,6 +136,41 @@ def test_a_dry_run_tells_all_and_writes_nothing(run: Any) -> None:
     assert run("rec", "-o", "new", "--dry-run").exit_code == 0
 
 
+def test_a_dry_run_tells_what_would_fail_as_the_run_would(run: Any) -> None:
+    put("rec/a.wav")
+    Path("rec/b.wav").write_text("no sound")
+    soundfile.write("rec/c.wav", noise(2000), 22_050)
+    result = run("rec", "-o", "out", "--format", "opus", "--dry-run")
+    assert result.exit_code == 1 and "rec/a.wav -> out/a.opus" in result.stdout
+    refused = [line for line in result.stdout.splitlines() if line.startswith("refuse: ")]
+    assert len(refused) == 2 and "text" in refused[0] and "22050 Hz" in refused[1]
+    done = run("rec", "-o", "out", "--format", "opus")
+    assert [line.strip() for line in done.stderr.splitlines()[-2:]] == [
+        line.removeprefix("refuse: ") for line in refused
+    ]
+    assert run("rec", "--subtype", "nonsense", "--dry-run").exit_code == 1
+
+
+def test_every_failure_names_its_recording_once(run: Any) -> None:
+    soundfile.write("rec.wav", noise(2000), 22_050)
+    soundfile.write("many.wav", noise(100, 128), RATE)
+    Path("out").mkdir()
+    Path("out/many.mp3").write_bytes(b"mine")
+    Path("text.wav").write_text("no sound")
+    for words, name in (
+        (["rec.wav", "--format", "opus"], "rec.wav"),
+        (["many.wav", "--format", "mp3"], "many.wav"),
+        (["many.wav", "-o", "out", "--format", "mp3"], "many.wav"),
+        (["many.wav", "-o", "x" * 300 + ".wav"], "many.wav"),
+        (["text.wav"], "text.wav"),
+        (["rec.wav", "-o", "out/many.mp3/x/rec.wav"], "rec.wav"),
+    ):
+        result = run(*words)
+        line = result.stderr.splitlines()[-1]
+        said = [word.rstrip(":") for word in line.split()]
+        assert result.exit_code == 1 and said.count(name) == 1, line
+
+
 def test_quiet_says_nothing_and_verbose_names_every_file(run: Any) -> None:
     put("rec/a.wav")
     put("rec/b.wav")

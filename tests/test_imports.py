@@ -22,7 +22,7 @@ ROWS = [
     {"features", "fixed_step", "gain", "layers", "layout", "net"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
-    {"manifest", "options", "sources", "plan", "report", "plot"}
+    {"manifest", "options", "sources", "job", "plan", "report", "plot", "dry_run"}
     | {"blockwise", "workers", "pipe_clean"}
     | {"elbo", "ahead", "pesq_loss", "stoi_loss"}
     | {

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiodae.errors import AudioError
+from audiodae.job import Job
 from audiodae.manifest import MANIFEST_NAME, Made, Manifest
 from audiodae.options import Options
-from audiodae.plan import Job, PlanError, plan
+from audiodae.plan import PlanError, plan
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +203,17 @@ def test_a_name_that_can_only_be_read_is_refused_before_any_work() -> None:
         plan(["a.wav"], "b.m4a", Options())
 
 
+def test_a_subtype_that_is_none_is_refused_before_any_work() -> None:
+    touch("a.wav")
+    with pytest.raises(AudioError, match="nonsense cannot be written; there are ALAC_16, .*PCM_24"):
+        plan(["a.wav"], None, Options(subtype="nonsense"))
+    with pytest.raises(AudioError, match=r"did you mean PCM_24\?"):
+        plan(["a.wav"], None, Options(subtype="pcm24"))
+    with pytest.raises(AudioError, match="FLAC with FLOAT cannot be written"):
+        plan(["a.wav"], None, Options(container="flac", subtype="float"))
+    assert pairs(plan(["a.wav"], None, Options(container="wav", subtype="float")))
+
+
 def test_many_recordings_do_not_go_into_one_file() -> None:
     touch("rec/a.wav", "rec/b.wav", "out.wav", "plain")
     for target in ("out.wav", "new.wav", "plain"):
@@ -212,7 +224,9 @@ def test_many_recordings_do_not_go_into_one_file() -> None:
 def test_what_exists_stays_unless_overwriting_is_asked_for() -> None:
     touch("rec/a.wav", "rec/b.wav", "out/a.wav")
     jobs = plan(["rec"], "out", Options())
-    assert refusals(jobs) == ["out/a.wav is there already: --overwrite replaces it."]
+    assert refusals(jobs) == [
+        "out/a.wav is there already, so rec/a.wav is not cleaned: --overwrite replaces it."
+    ]
     assert pairs(jobs) == {"rec/b.wav": "out/b.wav"}
     assert len(pairs(plan(["rec"], "out", Options(overwrite=True)))) == 2
 
