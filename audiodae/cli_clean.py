@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
+from audiodae.cli_words import PIPE, check_plotting, check_report, refuse, refuse_dashes
 from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
 from audiodae.options import PRESETS, Options
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from audiodae.report import FileReport
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_PIPE = "-"
 _FOR_FILES = (
     *("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs"),
     *("skip_existing", "overwrite", "dry_run"),
@@ -153,24 +152,23 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
         overwrite=given["overwrite"],
         skip_existing=given["skip_existing"],
     )
-    if _PIPE in sources:
-        _refuse(ctx, _FOR_FILES, f"`{_PIPE}` goes to standard output; this is for files:")
+    if PIPE in sources:
+        said_twice = {"target"} if given["target"] == PIPE else set()  # it goes there anyway
+        refuse(
+            ctx,
+            set(_FOR_FILES) - said_twice,
+            f"`{PIPE}` goes to standard output; this is for files:",
+        )
         if len(sources) > 1:
             raise click.UsageError("`-` is a stream and goes alone, without other sources.")
         if given["encoding"] is None:
-            _refuse(ctx, _OF_RAW_PCM, "A WAV stream says it itself; raw PCM needs --encoding too:")
+            refuse(ctx, _OF_RAW_PCM, "A WAV stream says it itself; raw PCM needs --encoding too:")
         _clean_pipe(options, given)
         return
-    _refuse(ctx, _FOR_PIPES, "This is for `-` (standard input) only:")
+    refuse_dashes(ctx, ("target", "residue", "plot", "vad"))
+    refuse(ctx, _FOR_PIPES, "This is for `-` (standard input) only:")
     if not _clean_files(sources, options, given):
         ctx.exit(1)
-
-
-def _refuse(ctx: click.Context, names: tuple[str, ...], why: str) -> None:
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        if name in names and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{why} {max(parameter.opts, key=len)}.")
 
 
 def _load(given: dict[str, Any]) -> Any:
@@ -232,15 +230,15 @@ def _clean_pipe(options: Options, given: dict[str, Any]) -> None:
 def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, Any]) -> bool:
     """Plan, clean, report; whether all went well."""
     from audiodae.plan import plan
-    from audiodae.report import summary, write_report
+    from audiodae.report import explain, summary, write_report
 
     report_path: Path | None = given["report"]
     if report_path is not None:
         if given["dry_run"]:
             raise click.UsageError("--report tells what was done: leave it out with --dry-run.")
-        _check_report(report_path)
+        check_report(report_path, options.overwrite)
     if options.plot is not None:
-        _check_plotting()
+        check_plotting()
     denoiser: Any = None
     marks: Callable[[Path], str] | None = None
     if options.skip_existing:  # only then the plan depends on the weights, which take a second
@@ -270,8 +268,13 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
         raise
     finally:
         elapsed = time.perf_counter() - began
+        told = True
         if report_path is not None:
-            write_report(report_path, reports, options, given["model"], elapsed)
+            try:
+                write_report(report_path, reports, options, given["model"], elapsed)
+            except (AudiodaeError, OSError) as error:  # failures and signals have the last word
+                say(f"Error: The report is missing: {explain(error, report_path)}")
+                told = False
     failed = [report for report in reports if report.status == "failed"]
     if not given["quiet"]:
         if len(reports) == 1 and not failed:
@@ -281,7 +284,7 @@ def _clean_files(sources: tuple[str, ...], options: Options, given: dict[str, An
         say(f"{len(failed)} of {len(reports)} could not be cleaned:")
     for report in failed:
         say(f"  {report.reason}")
-    return not failed
+    return told and not failed
 
 
 def _run(
@@ -307,18 +310,4 @@ def _run(
     with bar(todo, given["quiet"]) as shown:
         yield from carry_out(
             todo, denoiser, options, workers=workers, progress=shown.update, stopped=stopped
-        )
-
-
-def _check_report(path: Path) -> None:
-    if path.suffix.lower() != ".json":
-        raise click.UsageError(f"--report {path}: the report is JSON, give a name ending in .json.")
-    if not path.absolute().parent.is_dir():
-        raise AudiodaeError(f"The report {path} cannot be written: its folder is not there.")
-
-
-def _check_plotting() -> None:
-    if not is_installed("matplotlib"):
-        raise AudiodaeError(
-            "--plot needs matplotlib, which is not installed: run `pip install 'audiodae[plot]'`."
         )

@@ -102,6 +102,16 @@ def write_report(
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def is_report(path: Path) -> bool:
+    """Whether nothing is lost when a report is written to `path`: one of ours is there, or no content."""
+    try:
+        document = json.loads(path.read_bytes() or b"null")
+    except (OSError, ValueError, RecursionError):
+        return False
+    ours = {"audiodae", "settings", "totals", "files"}
+    return document is None or (isinstance(document, dict) and ours <= document.keys())
+
+
 def totals(reports: Sequence[FileReport]) -> dict[str, Any]:
     count = {
         status: sum(report.status == status for report in reports)

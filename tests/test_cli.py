@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -268,6 +269,11 @@ def test_what_is_said_goes_before_the_preset(
         ["a.wav", "--report", "a.wav"],
         ["-", "a.wav"],
         ["-", "-o", "b.wav"],
+        ["-", "-o", "-", "--vad", "-"],
+        ["a.wav", "-o", "-"],
+        ["a.wav", "-o", "b.wav", "--residue", "-"],
+        ["a.wav", "--plot", "-"],
+        ["a.wav", "--vad", "-"],
         ["-", "--jobs", "2"],
         ["-", "--dry-run"],
         ["-", "--skip-existing"],
@@ -307,6 +313,55 @@ def test_impossible_wishes_are_sentences(words: list[str], said: str, run: Any) 
     result = run("a.wav", *words)
     assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
     assert entries() == ["a.wav"]
+
+
+def test_output_to_a_dash_says_how_to_write_to_standard_output(run: Any) -> None:
+    put("a.wav")
+    result = run("a.wav", "-o", "-")
+    assert "`audiodae clean - < FILE > OUT`" in result.stderr and "`./-`" in result.stderr
+    assert run("a.wav", "-o", "./-").exit_code == 0 and Path("-/a.wav").exists()
+    sound = wav(noise(RATE))
+    result = run("-", "-o", "-", stdin=sound)  # said twice
+    assert result.exit_code == 0 and len(result.stdout_bytes) == len(sound)
+
+
+@pytest.mark.parametrize("content", ['{"precious": 1}', "[", "7", "[" * 99999, '{"audiodae": "1"}'])
+def test_a_report_replaces_reports_only(content: str, run: Any) -> None:
+    put("a.wav")
+    Path("r.json").write_text(content)
+    result = run("a.wav", "--report", "r.json")
+    assert result.exit_code == 1 and "r.json" in result.stderr and "--overwrite" in result.stderr
+    assert Path("r.json").read_text() == content and not Path("a-clean.wav").exists()
+    assert run("a.wav", "--report", "r.json", "--overwrite").exit_code == 0
+    assert run("a.wav", "--report", "r.json", "--skip-existing").exit_code == 0
+    assert json.loads(Path("r.json").read_text())["totals"]["skipped"] == 1
+    Path("new.json").touch()  # as mktemp makes it
+    assert run("a.wav", "--report", "new.json", "--skip-existing").exit_code == 0
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_report_that_cannot_be_written_hides_no_failure_and_no_interrupt(
+    interrupted: bool, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(path: Path, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audiodae.report.write_report", on_a_full_disk)
+    if interrupted:
+        monkeypatch.setattr("audiodae.clean.carry_out", interrupt)
+    put("rec/a.wav")
+    Path("rec/b.wav").write_text("no sound")
+    result = run("rec", "-o", "out", "--report", "r.json")
+    assert "report is missing: r.json: the disk is full" in result.stderr
+    if interrupted:
+        assert result.exit_code == 130 and "2 of 2 recordings are left" in result.stderr
+        return
+    assert result.exit_code == 1 and "rec/b.wav" in result.stderr.splitlines()[-1]
+    result = run("rec/a.wav", "-o", "b.wav", "--report", "r.json")
+    assert result.exit_code == 1 and "1 cleaned" in result.stderr
 
 
 def test_debug_shows_where_an_error_came_from(run: Any) -> None:

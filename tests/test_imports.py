@@ -71,7 +71,7 @@ ROWS = [
         "cli_train",
         "cli_tune",
     }
-    | {"cli_live", "cli_plugin", "cli_export"},
+    | {"cli_live", "cli_plugin", "cli_export", "cli_words"},
 ]
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
 

@@ -1,0 +1,56 @@
+"""What words on the command line may be, and how those that cannot be are refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from audiodae.errors import AudiodaeError
+from audiodae.installed import is_installed
+
+PIPE = "-"
+# Shells complete file names only where they are told that one is wanted. Whether it is there, and
+# may be read, others say: it may be a pattern, the name of a model, or new.
+NAME = click.Path(readable=False)
+
+
+def refuse(ctx: click.Context, names: Collection[str], why: str) -> None:
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in names and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{why} {max(parameter.opts, key=len)}.")
+
+
+def refuse_dashes(ctx: click.Context, names: Collection[str]) -> None:
+    """No file or folder is called `-` unless somebody insists: it would be hard to get rid of."""
+    for parameter in ctx.command.params:
+        if parameter.name in names and str(ctx.params[parameter.name]) == PIPE:
+            raise click.UsageError(
+                f"{max(parameter.opts, key=len)} -: files are not written to standard output; for "
+                "that, use `audiodae clean - < FILE > OUT`. What is really called `-` is `./-`."
+            )
+
+
+def check_report(path: Path, overwrite: bool) -> None:
+    from audiodae.report import is_report
+
+    if path.suffix.lower() != ".json":
+        raise click.UsageError(f"--report {path}: the report is JSON, give a name ending in .json.")
+    if not path.absolute().parent.is_dir():
+        raise AudiodaeError(f"The report {path} cannot be written: its folder is not there.")
+    if not overwrite and os.path.lexists(path) and not is_report(path):
+        raise AudiodaeError(
+            f"The report {path} is not written: a file of that name is there already, and is no report "
+            "of audiodae's. Choose another name, or say --overwrite."
+        )
+
+
+def check_plotting() -> None:
+    if not is_installed("matplotlib"):
+        raise AudiodaeError(
+            "--plot needs matplotlib, which is not installed: run `pip install 'audiodae[plot]'`."
+        )
