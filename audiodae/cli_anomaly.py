@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from audiodae.cli_words import NAME
 from audiodae.errors import AudiodaeError, printable
 from audiodae.progress import bar, failed, say
 
@@ -28,7 +29,7 @@ def anomaly() -> None:
 
 
 @anomaly.command()
-@click.argument("sources", nargs=-1, required=True, metavar="NORMAL...")
+@click.argument("sources", nargs=-1, required=True, type=NAME, metavar="NORMAL...")
 @click.option(
     "-o",
     "--output",
@@ -43,7 +44,7 @@ def anomaly() -> None:
     type=float,
     help="The part of normal recordings, and of their patches, under the threshold.  [default: 0.99]",
 )
-@click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+@click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @_DEVICE
 @_QUIET
 @click.pass_context
@@ -87,7 +88,7 @@ def fit(
 
 
 @anomaly.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.argument("sources", nargs=-1, required=True, type=NAME, metavar="SRC...")
 @click.option(
     "-m",
     "--detector",
@@ -96,7 +97,9 @@ def fit(
     show_default=True,
     help="What `fit` wrote.",
 )
-@click.option("--model", metavar="NAME|FILE", help="Autoencoder.  [default: that of the detector]")
+@click.option(
+    "--model", type=NAME, metavar="NAME|FILE", help="Autoencoder.  [default: that of the detector]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the score of every patch.")
 @click.option(
     "--plot",

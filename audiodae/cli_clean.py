@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audiodae.cli_words import PIPE, check_plotting, check_report, refuse, refuse_dashes
+from audiodae.cli_words import NAME, PIPE, check_plotting, check_report, refuse, refuse_dashes
 from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
 from audiodae.options import PRESETS, Options
@@ -40,17 +40,19 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
 
 
 @click.command(short_help="Clean files, folders or a pipe.")
-@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.argument("sources", nargs=-1, required=True, type=NAME, metavar="SRC...")
 @click.option(
     "-o",
     "--output",
     "target",
+    type=NAME,
     metavar="DST",
     help="Folder for the outputs, or the output of a single file.  [default: beside each SRC, "
     "named NAME-clean]",
 )
 @click.option(
     "--model",
+    type=NAME,
     metavar="NAME|FILE",
     help="See `audiodae models`.  [default: by sample rate, speech-48k from 32 kHz on]",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from audiodae.cli_words import NAME
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -25,9 +26,9 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 
 
 @click.command(short_help="Recordings to a few hundred bits a second.")
-@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.argument("sources", nargs=-1, required=True, type=NAME, metavar="SRC...")
 @_TARGET
-@click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+@click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @click.option(
     "--fineness",
     type=float,
@@ -97,7 +98,10 @@ def compress(
 )
 @_TARGET
 @click.option(
-    "--model", metavar="NAME|FILE", help="Where the model is.  [default: the one each file names]"
+    "--model",
+    type=NAME,
+    metavar="NAME|FILE",
+    help="Where the model is.  [default: the one each file names]",
 )
 @_OVERWRITE
 @_DEVICE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from audiodae.cli_words import NAME
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -17,7 +18,7 @@ DEFAULT = "vanilla-16k"
 
 
 @click.command(short_help="Turn recordings into vectors.")
-@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.argument("sources", nargs=-1, required=True, type=NAME, metavar="SRC...")
 @click.option(
     "-o",
     "--output",
@@ -33,7 +34,7 @@ DEFAULT = "vanilla-16k"
     show_default=True,
     help="A row for each recording (mean and deviation of its latents), or for each patch.",
 )
-@click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+@click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.pass_context

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from audiodae.cli_words import NAME
+
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -16,6 +18,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "--model",
     "models",
     multiple=True,
+    type=NAME,
     metavar="NAME|FILE",
     help="Clean with this denoiser, or mask with this autoencoder; repeatable.",
 )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from audiodae.cli_words import NAME
+
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=NAME)
 @click.option(
     "-o",
     "--output",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from audiodae.cli_words import NAME
 from audiodae.errors import printable
 from audiodae.progress import bar, failed
 
@@ -18,7 +19,7 @@ _FOLDER = click.option(
     required=True,
     help="Folder for the sounds (WAV).",
 )
-_MODEL = click.option("--model", default=DEFAULT, show_default=True, metavar="NAME|FILE")
+_MODEL = click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
@@ -28,7 +29,11 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 @_FOLDER
 @click.option("-n", "--count", type=click.IntRange(1), default=10, show_default=True)
 @click.option(
-    "--like", multiple=True, metavar="SRC", help="Sound like these recordings; repeatable."
+    "--like",
+    type=NAME,
+    multiple=True,
+    metavar="SRC",
+    help="Sound like these recordings; repeatable.",
 )
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Length of each.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

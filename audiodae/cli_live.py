@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from audiodae.cli_words import NAME
+
 if TYPE_CHECKING:
     from audiodae.live import Live, Tally
 
@@ -50,7 +52,7 @@ def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     callback=_list_devices,
     help="Show the devices and end.",
 )
-@click.option("--model", metavar="NAME|FILE", help="See `audiodae models`.")
+@click.option("--model", type=NAME, metavar="NAME|FILE", help="See `audiodae models`.")
 @click.option("--mix", type=_Range(0, 1), default=1.0, help="0 (as it came) to 1 (cleaned).")
 @click.option(
     "--attenuation-limit",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from audiodae.cli_words import NAME
+
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _DATA_OPTIONS = (
     click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech."),
@@ -48,7 +50,12 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     required=True,
     help="Folder for checkpoints; a training there is gone on with.",
 )
-@click.option("--init", help="Model (name or path) whose weights to start from.")
+@click.option(
+    "--init",
+    type=NAME,
+    metavar="NAME|FILE",
+    help="Model (name or path) whose weights to start from.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(0),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
 from audiodae.api import Denoiser
@@ -111,6 +112,31 @@ def test_every_command_has_help() -> None:
         assert command in listed.output
         shown = CliRunner().invoke(main, [command, "--help"])
         assert shown.exit_code == 0 and "Usage" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["clean"], "file"),
+        (["clean", "a.wav", "-o"], "file"),
+        (["clean", "a.wav", "--model"], "file"),
+        (["clean", "a.wav", "--vad"], "file"),
+        (["clean", "a.wav", "--report"], "file"),
+        (["clean", "a.wav", "--residue"], "dir"),
+        (["embed"], "file"),
+        (["compress"], "file"),
+        (["anomaly", "fit"], "file"),
+        (["anomaly", "score", "--model"], "file"),
+        (["generate", "--like"], "file"),
+        (["evaluate", "x", "y", "--model"], "file"),
+        (["live", "--model"], "file"),
+        (["export"], "file"),
+        (["train", "--init"], "file"),
+    ],
+)
+def test_a_shell_completes_names_of_files(words: list[str], kind: str) -> None:
+    done = BashComplete(main, {}, "audiodae", "_AUDIODAE_COMPLETE").get_completions(words, "tal")
+    assert [(item.type, item.value) for item in done] == [(kind, "tal")]
 
 
 # ------------------------------------------------------------------------------- files and folders
