@@ -53,6 +53,15 @@ FFMPEG_SUFFIXES = frozenset(
 )
 AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 
+_KEPT = (
+    *("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"),
+    *("NIST", "IRCAM", "AVR", "PVF", "MAT4", "MAT5"),
+)
+# What the file name of an output may end in; a name of a format does it too (.mat5, .wavex).
+OUTPUT_SUFFIXES = frozenset(
+    {*_SUFFIX_CONTAINERS, ".mat", *(f".{container.lower()}" for container in _KEPT)}
+)
+
 _INTEGER_BITS = {
     **{"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32},
     **{"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32, "ULAW": 16, "ALAW": 16},
@@ -72,10 +81,6 @@ LEAST_MP3_KBPS = 64
 MOST_COMPRESSION = 0.99  # libsndfile takes up to 1, but LAME no level that rounds to it: refused
 _CODECS = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
 _EXACT = frozenset(_INTEGER_BITS) | {"FLOAT", "DOUBLE"} | _CODECS
-_KEPT = (
-    *("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"),
-    *("NIST", "IRCAM", "AVR", "PVF", "MAT4", "MAT5"),
-)
 _SIZED_64 = frozenset({"RF64", "W64", "CAF", "FLAC", "OGG", "MP3", "NIST", "IRCAM"})
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -148,6 +153,8 @@ def container_of(name: str | Path) -> tuple[str, str | None]:
         return _SUFFIX_CONTAINERS[suffix], "OPUS" if suffix == ".opus" else None
     if suffix[1:].upper() in _KEPT:
         return suffix[1:].upper(), None
+    if suffix == ".mat":
+        raise AudioError(f"{word} names two formats; say which by the format mat4 or mat5.")
     raise AudioError(
         f"{word} does not name a format that can be written; choose wav, flac, mp3, ogg, opus,"
         " aiff, caf, w64 or rf64."

@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.formats import AUDIO_SUFFIXES, check_subtype, container_of, suffix_of
+from audiodae.formats import AUDIO_SUFFIXES, OUTPUT_SUFFIXES, check_subtype, container_of, suffix_of
 from audiodae.job import Job
 from audiodae.manifest import MANIFEST_NAME, Made, Outputs
 from audiodae.options import Options
 from audiodae.sources import Finder, Found
 
 CLEAN_MARK = "-clean"  # what a name gets when no target is given
+_NAMING_A_FILE = AUDIO_SUFFIXES | OUTPUT_SUFFIXES  # those only read get a sentence, not a folder
 _WAVES = {"WAV", "WAVEX", "RF64"}  # all of them may be named .wav
 
 
@@ -65,7 +66,17 @@ def plan(
     alone = len(given) == 1 and os.path.isdir(given[0])
     jobs = [_job(item, target, named, alone, options) for item in found]
     jobs = list(dict.fromkeys(jobs))  # a file named twice, or once more by a pattern, is one job
-    _refuse_collisions([job for job in jobs if job.action == "clean"])
+    to_clean = [job for job in jobs if job.action == "clean"]
+    vad_folder = None if _is_one_file(options.vad) else options.vad
+    for folder in (None if named else target, options.residue, options.plot, vad_folder):
+        if folder is not None:
+            _refuse_no_folder(Path(folder))
+    if _is_one_file(options.vad) and len(to_clean) > 1:
+        raise PlanError(
+            f"{options.vad} is to hold the speech probabilities of {len(to_clean)} recordings, but it "
+            "is the name of one file: give a folder with --vad."
+        )
+    _refuse_collisions(to_clean)
     outputs = Outputs()
     return [_settled(job, options, fingerprint, outputs) for job in jobs]
 
@@ -74,7 +85,7 @@ def _names_a_file(found: list[Found], target: str | Path | None) -> bool:
     """Whether `target` is the output file itself, and not a folder."""
     if target is None or os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep)):
         return False
-    looks_like_one = Path(target).suffix.lower() in AUDIO_SUFFIXES
+    looks_like_one = Path(target).suffix.lower() in _NAMING_A_FILE
     if len(found) == 1 and found[0].tree is None:
         return looks_like_one or os.path.lexists(target)
     if looks_like_one or os.path.lexists(target):
@@ -83,6 +94,21 @@ def _names_a_file(found: list[Found], target: str | Path | None) -> bool:
             "file: give a folder."
         )
     return False
+
+
+def _is_one_file(vad: Path | None) -> bool:
+    """Whether `Options.vad` is the file itself, and not a folder."""
+    return vad is not None and vad.suffix.lower() == ".json" and not vad.is_dir()
+
+
+def _refuse_no_folder(folder: Path) -> None:
+    """What is there under the name of a folder for outputs, or of one above it, must be one."""
+    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
+    if there is not None and not os.path.isdir(there):
+        what = "a link that leads to no folder" if there.is_symlink() else "a file"
+        raise PlanError(
+            f"{folder} is to be a folder for outputs, but {there} is {what}: give another name."
+        )
 
 
 def _job(
@@ -115,7 +141,7 @@ def _job(
 
 def _wished(output: Path, options: Options) -> str | None:
     """The format asked for; the name's where that says the same and more: ogg is anything in .opus."""
-    if options.container is None or output.suffix.lower() not in AUDIO_SUFFIXES:
+    if options.container is None or _is_named_for(output, options):
         return options.container
     named, wished = container_of(output.suffix), container_of(options.container)
     says_more = named[0] == wished[0] and named[1] is not None and wished[1] is None
@@ -123,7 +149,7 @@ def _wished(output: Path, options: Options) -> str | None:
 
 
 def _refuse_two_formats(output: Path, options: Options) -> None:
-    if output.suffix.lower() not in AUDIO_SUFFIXES:
+    if _is_named_for(output, options):
         return
     named, _ = container_of(output.suffix)  # raises for what can only be read
     if options.container is None:
@@ -134,6 +160,15 @@ def _refuse_two_formats(output: Path, options: Options) -> None:
             f"{output} is named as {output.suffix.lstrip('.').lower()}, but the format asked for is "
             f"{options.container}: give one of the two."
         )
+
+
+def _is_named_for(output: Path, options: Options) -> bool:
+    """Whether the name says nothing of the format, or just what is asked for (.mat is mat4 or mat5)."""
+    suffix = output.suffix.lower()
+    if suffix not in _NAMING_A_FILE or options.container is None:
+        return suffix not in _NAMING_A_FILE
+    container, implied = container_of(options.container)
+    return suffix == suffix_of(container, (options.subtype or implied or "").upper())
 
 
 def _format_of(source: Path, options: Options) -> tuple[str, str | None]:
@@ -155,7 +190,7 @@ def _with_extras(
     residue = options.residue and options.residue / relative
     plot = options.plot and options.plot / relative.with_name(relative.name + ".png")
     vad = options.vad
-    if vad is not None and vad.suffix.lower() != ".json":
+    if vad is not None and not _is_one_file(vad):
         vad = vad / relative.with_name(relative.name + ".json")
     return Job(
         found.source, output, root, residue, plot, vad, container, found.action, found.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -87,10 +88,11 @@ class Finder:
                     note += ", but is not as it was written: to clean it, give it another name"
                 return Found(path, relative, tree, "skip", note + ".")
             return Found(path, relative, tree)
+        if os.path.exists(path):
+            what = f"is {_kind(path)}, not a regular file: pipe it into `audiodae clean -`."
+            return _refused(path, what)
         if os.path.islink(path):
             return _refused(path, "is a link that leads nowhere.")
-        if os.path.exists(path):
-            return _refused(path, "is not a regular file: pipe it into `audiodae clean -`.")
         return _refused(path, "does not exist: give a file, a folder or a quoted glob pattern.")
 
     def _changed(self, path: Path) -> bool:
@@ -120,7 +122,7 @@ def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str
 
     Each real folder is entered once, so loops of links end, and those reached directly come first, so
     that they keep their own name. Hidden entries are left out: temporary files, macOS's "._talk.wav".
-    So are the folders whose real paths are in `closed`.
+    So are pipes and devices, also by a link, and the folders whose real paths are in `closed`.
     """
     entered: set[str] = set()
     waiting, linked = deque([folder]), deque[Path]()
@@ -138,7 +140,7 @@ def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str
         for path in (here / name for name in names if not name.startswith(".")):
             if os.path.isdir(path):
                 (linked if path.is_symlink() else waiting).append(path)
-            elif os.path.isfile(path) or path.is_symlink():
+            elif os.path.isfile(path) or (path.is_symlink() and not os.path.exists(path)):
                 yield path, ""
 
 
@@ -158,6 +160,15 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 def _is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES
+
+
+def _kind(path: Path) -> str:
+    """What it is that lies there and is neither a regular file nor a folder."""
+    mode = os.stat(path).st_mode
+    what = "a named pipe" if stat.S_ISFIFO(mode) else "a device"
+    if stat.S_ISSOCK(mode):
+        what = "a socket"
+    return f"a link to {what}" if os.path.islink(path) else what
 
 
 def _refused(path: Path, problem: str) -> Found:

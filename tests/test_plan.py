@@ -239,6 +239,53 @@ def test_devices_and_folders_are_never_overwritten() -> None:
     assert len(reasons) == 2 and all("not a regular file" in reason for reason in reasons)
 
 
+@pytest.mark.parametrize("target", ["b.sf", "b.avr", "b.mat5", "b.SPH", "b.wavex"])
+def test_every_format_that_is_written_names_a_file(target: str) -> None:
+    touch("a.wav")
+    assert pairs(plan(["a.wav"], target, Options())) == {"a.wav": target}
+    assert pairs(plan(["a.wav"], f"{target}/", Options())) == {"a.wav": f"{target}/a.wav"}
+    (job,) = plan(["a.wav"], "b.mat", Options(container="mat5"))
+    assert (job.target, job.container) == (Path("b.mat"), "mat5")
+    with pytest.raises(AudioError, match=r"\.mat names two formats.* mat4 or mat5"):
+        plan(["a.wav"], "b.mat", Options())
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.txt/deeper/still", "nowhere"])
+@pytest.mark.parametrize("what", ["target", "residue", "plot", "vad"])
+def test_a_file_in_the_place_of_a_folder_is_told_before_any_work(what: str, name: str) -> None:
+    touch("rec/a.wav", "rec/b.wav", "notes.txt")
+    Path("nowhere").symlink_to("gone")
+    target = f"{name}/" if what == "target" else "out"
+    options = Options() if what == "target" else Options(**{what: Path(name)})  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match=rf"{name} is to be a folder .*(a file|a link)"):
+        plan(["rec"], target, options)
+
+
+def test_a_file_for_the_speech_of_several_recordings_is_refused() -> None:
+    touch("a.wav", "b.wav")
+    vad = Options(vad=Path("x.json"))
+    with pytest.raises(PlanError, match=r"x\.json is to hold .* of 2 .* give a folder with --vad"):
+        plan(["a.wav", "b.wav"], "out", vad)
+    assert plan(["a.wav"], "out", vad)[0].vad == Path("x.json")
+    Path("x.json").mkdir()
+    assert plan(["a.wav", "b.wav"], "out", vad)[1].vad == Path("x.json/b.wav.json")
+
+
+def test_a_link_to_a_device_is_treated_as_the_device() -> None:
+    touch("rec/a.wav")
+    os.mkfifo("rec/pipe.wav")
+    Path("rec/zero.wav").symlink_to("/dev/zero")
+    Path("rec/link.wav").symlink_to("pipe.wav")
+    assert [job.source.name for job in plan(["rec"], "out", Options())] == ["a.wav"]
+    jobs = plan(["rec/pipe.wav", "rec/zero.wav", "rec/link.wav", "/dev/null"], "out", Options())
+    for reason, kind in zip(
+        refusals(jobs),
+        ("is a named pipe", "is a link to a device", "is a link to a named pipe", "is a device"),
+        strict=True,
+    ):
+        assert f"{kind}, not a regular file" in reason
+
+
 def test_what_is_wrong_with_one_source_does_not_stop_the_others() -> None:
     touch("a.wav", "empty/readme.txt")
     Path("gone.wav").symlink_to("nowhere.wav")
