@@ -180,9 +180,11 @@ class AtomicFile:
             os.close(fd)
 
 
-def write_whole(target: Path, fill: Callable[[BinaryIO], object], *, replace: bool = True) -> None:
+def write_whole(
+    target: Path, fill: Callable[[BinaryIO], object], *, salt: str = "", replace: bool = True
+) -> None:
     """A small file in one go: `fill` writes it to the open stream it is given."""
-    file = AtomicFile(target, replace=replace)
+    file = AtomicFile(target, salt, replace=replace)
     try:
         try:
             with open(file.fd, "wb", closefd=False) as stream:

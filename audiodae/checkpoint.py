@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from audiodae.atomic import AtomicFile
 from audiodae.config import from_plain, to_plain
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.installed import is_installed
@@ -251,12 +252,10 @@ def save_checkpoint(
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     tensors_path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(tensors_path, data)
-    replace_file(tensors_path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(data)
-    os.replace(unfinished, path)
+    # Neither gets its name before both are written: on a full disk the pair of before stays a pair.
+    with (
+        AtomicFile(tensors_path) as tensors,
+        AtomicFile(tensors_path.with_suffix(".json")) as about,
+    ):
+        tensors.write(data)
+        about.write((json.dumps(card, indent=2) + "\n").encode())

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.atomic import AtomicFile
+from audiodae.atomic import AtomicFile, write_whole
 from audiodae.audio import AUDIO_SUFFIXES, Reader
-from audiodae.checkpoint import replace_file
 from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
 from audiodae.groups import groups_of
@@ -175,7 +174,8 @@ def _decode(
     rates_hz: Counter[int] = Counter()
     start = 0
     # The processes of one training may all be decoding; what a killed one left is taken over.
-    with AtomicFile(array_path, salt=os.environ.get("RANK", "")) as array:
+    salt = os.environ.get("RANK", "")
+    with AtomicFile(array_path, salt) as array:
         decoded = _monos([path for path, _, _ in files], mono)
         for (path, folder, group), answer in zip(files, decoded, strict=True):
             if isinstance(answer, AudioError):
@@ -195,7 +195,7 @@ def _decode(
             first = next(iter(failures.values()))
             raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
     index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
-    replace_file(index_path, json.dumps(index).encode())
+    write_whole(index_path, lambda file: file.write(json.dumps(index).encode()), salt=salt)
     return index
 
 

@@ -24,7 +24,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from audiodae.checkpoint import checkpoint_path, describe, load_denoiser, replace_file
+from audiodae.atomic import write_whole
+from audiodae.checkpoint import checkpoint_path, describe, load_denoiser
 from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError
 from audiodae.features import FEATURE_CHANNELS, FLOOR_POWER, band_matrix
@@ -56,10 +57,11 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
     if not path.absolute().parent.is_dir():
         raise AudiodaeError(f"{path} cannot be written: its folder is not there.")
     data = _graph(net, _metadata(net, card))
-    replace_file(path, data)
+    write_whole(path, lambda file: file.write(data))
     if path.resolve() == source.with_suffix(".onnx").resolve():
         card["onnx_sha256"] = hashlib.sha256(data).hexdigest()
-        replace_file(source.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+        about = (json.dumps(card, indent=2) + "\n").encode()
+        write_whole(source.with_suffix(".json"), lambda file: file.write(about))
     return path
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import itertools
 import json
 import math
@@ -15,8 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,14 +28,11 @@ from audiodae.errors import AudiodaeError
 from audiodae.lessons import Figures, Net, lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe
+from audiodae.run_state import STATE, add_to_curve, other_model, read_state, write_state
 from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
 _LINE_SECONDS = 10.0
-_DAMAGED = (
-    *(RuntimeError, EOFError, UnpicklingError),  # of torch.load
-    *(AttributeError, KeyError, TypeError, ValueError),
-)
 _PATIENCE = 20  # steps in a row without a finite loss before giving up
 
 
@@ -71,7 +65,7 @@ class Trainer:
             self.net = self.lesson.build().to(device)
         if start_from is not None:
             warm_start(self.net, start_from)
-        elif not (run / "state.pt").exists():
+        elif not (run / STATE).exists():
             self.lesson.prepare(self.net, self._first_mixtures())
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
         for module in self.ema.modules():
@@ -92,11 +86,16 @@ class Trainer:
         self.lesson.check(self.step)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
-                plain = json.dumps(to_plain(self.recipe), indent=2) + "\n"
-                (self.run / "recipe.json").write_text(plain, encoding="utf-8")
-                self.board = self.board or Board(self.run, self.step)
-            with deaths_told():
-                self._train(stop_after_steps)
+                plain = (json.dumps(to_plain(self.recipe), indent=2) + "\n").encode()
+                write_whole(self.run / "recipe.json", lambda file: file.write(plain))
+                self.board = Board(self.run, self.step, self.say)
+            try:
+                with deaths_told():
+                    self._train(stop_after_steps)
+            finally:
+                if self.board is not None:
+                    self.board.close()
+                    self.board = None
 
     def _train(self, stop_after_steps: int | None) -> None:
         recipe = self.recipe
@@ -220,59 +219,37 @@ class Trainer:
         if math.isfinite(training_loss):  # it is not when no step was taken
             figures["training_loss"] = training_loss
         figures |= self.validate()
-        if self.board is not None:
-            self.board.show(self.step, figures, self.ema, self.validation)
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
         save_checkpoint(self.run / "model", self.ema, {**about, "training": figures})
+        self._write_state()
+        add_to_curve(self.run, figures)
+        self.say(
+            "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
+        )
+        if self.board is not None:  # last: what may be missing must cost nothing else
+            self.board.show(self.step, figures, self.ema, self.validation)
+
+    def _write_state(self) -> None:
         state = {
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "optimizer_name": self.recipe.optimizer,
-            "shape": _shape(self.recipe),
             "step": self.step,
             "audio_seconds": self.audio_seconds,
         }
-        written = io.BytesIO()  # torch has no words for a full disk
-        torch.save(state, written)
-        write_whole(self.run / "state.pt", lambda file: file.write(written.getbuffer()))
-        with (self.run / "curve.jsonl").open("a", encoding="utf-8") as curve:
-            curve.write(json.dumps(figures) + "\n")
-        self.say(
-            "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
-        )
+        write_state(self.run, self.recipe, state)
 
     def _resume(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
-        path = self.run / "state.pt"
-        if not path.exists():
+        state = read_state(self.run, self.recipe, self.device)
+        if state is None:
             return
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            before = state.get("optimizer_name", self.recipe.optimizer)
-            net, ema, optimizer = state["net"], state["ema"], state["optimizer"]
-            self.step, self.audio_seconds = int(state["step"]), float(state["audio_seconds"])
-        except _DAMAGED as error:
-            raise AudiodaeError(
-                f"{path} is damaged: use a new run folder with --init {self.run} for its last weights."
-            ) from error
-        if before != self.recipe.optimizer:
-            raise AudiodaeError(
-                f"{self.run} holds a training with the optimiser {before!r}, and the recipe asks for "
-                f"{self.recipe.optimizer!r}: use a new run folder with --init {self.run}."
-            )
-        wanted = _shape(self.recipe)
-        shape = state.get("shape", wanted)  # states of earlier versions have none
-        other = sorted(key for key in {*shape, *wanted} if shape.get(key) != wanted.get(key))
-        misfit = f"{', '.join(other)}: not what they were" if other else _misfit(self.net, net)
-        if misfit:
-            raise AudiodaeError(
-                f"{self.run} holds a training of another model than the recipe's: use a new run "
-                f"folder, or --init with its model. ({misfit})"
-            )
-        self.ema.load_state_dict(ema)
+        if misfit := _misfit(self.net, state["net"]):
+            raise other_model(self.run, misfit)
+        self.step, self.audio_seconds = state["step"], state["audio_seconds"]
+        self.ema.load_state_dict(state["ema"])
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(optimizer)
+        self.optimizer.load_state_dict(state["optimizer"])
         for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0:
@@ -286,13 +263,6 @@ def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str:
     except RuntimeError as error:
         return str(error)
     return ""
-
-
-def _shape(recipe: Recipe) -> dict[str, Any]:
-    """What cannot change in the middle of a training, even where all tensors would still fit."""
-    plain = to_plain(recipe.autoencoder or recipe.model)
-    plain.pop("dropout", None)
-    return plain
 
 
 def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

@@ -23,6 +23,7 @@ from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
 from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, read_recipe
+from audiodae.run_state import STATE
 from audiodae.trainer import Trainer
 
 _EXAMPLES = 10
@@ -62,7 +63,7 @@ def train_folders(
         start_from = net = load_denoiser(init, chosen)
         if recipe.model == DenoiserConfig():  # the recipe asks for no shape of its own
             recipe = replace(recipe, model=net.config)
-    if init and (run / "state.pt").exists():
+    if init and (run / STATE).exists():
         print(f"{run} goes on from where it stopped; --init is for beginning.", file=sys.stderr)
     _join_processes(chosen)
     try:

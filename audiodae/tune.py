@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from audiodae.atomic import write_whole
 from audiodae.autoencoder import AutoencoderConfig
 from audiodae.config import from_plain, to_plain
 from audiodae.corpus import Corpus
@@ -24,6 +25,7 @@ from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import lesson_of
 from audiodae.recipe import Recipe, read_recipe
+from audiodae.run_state import CURVE
 from audiodae.trainer import Trainer
 from audiodae.training import corpora_of, mixers_of, torch_device
 
@@ -88,7 +90,7 @@ def tune_folders(
                 short, training, validation, folder, device=chosen, say=lambda _: None
             )
             trainer.train()
-            loss = json.loads((folder / "curve.jsonl").read_text("utf-8").splitlines()[-1])["loss"]
+            loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1])["loss"]
         except (AudiodaeError, ValueError) as error:  # no such net, or a rate it did not survive
             say(f"trial {trial.number}: {error}")
             raise optuna.TrialPruned(str(error)) from error
@@ -103,7 +105,8 @@ def tune_folders(
             f"None of the {len(study.trials)} trials came to an end: allow more parameters or steps."
         )
     best = run / BEST
-    best.write_text(to_toml(json.loads(study.best_trial.user_attrs["recipe"])), encoding="utf-8")
+    text = to_toml(json.loads(study.best_trial.user_attrs["recipe"])).encode()
+    write_whole(best, lambda file: file.write(text))
     from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
     _draw(study, run)
     return best

@@ -31,7 +31,7 @@ def test_a_run_s_pages_hold_figures_sound_and_pictures(tmp_path: Path, validatio
     pytest.importorskip("tensorboard", reason="pages are an extra: pip install 'audiodae[train]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    pages = Board(tmp_path, 0)
+    pages = Board(tmp_path, 0, print)
     for step in (5, 10):
         pages.show(step, {"step": step, "loss": 1.0 / step, "kl": [1.0]}, net(), validation)
     events = EventAccumulator(str(tmp_path / "board"))
@@ -48,8 +48,28 @@ def test_without_the_package_a_training_goes_on(
     tmp_path: Path, validation: Mixer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(board, "is_installed", lambda name: False)
-    Board(tmp_path, 0).show(1, {"loss": 1.0}, net(), validation)
+    Board(tmp_path, 0, print).show(1, {"loss": 1.0}, net(), validation)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pages_that_cannot_be_written_are_told_once_and_cost_nothing(
+    tmp_path: Path, validation: Mixer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="pages are an extra: pip install 'audiodae[train]'")
+    resource = pytest.importorskip("resource", reason="this system has no such limit")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (20, 1000):  # full at once, and when the first sound comes
+        told: list[str] = []
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+        try:
+            pages = Board(tmp_path / str(size), 0, told.append)
+            for step in (1, 2):
+                pages.show(step, {"loss": 1.0}, net(), validation)
+            pages.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert len(told) == 1 and "cannot be written (the file grew beyond" in told[0]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_the_picture_has_low_notes_at_the_bottom_and_silence_black() -> None:

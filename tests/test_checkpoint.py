@@ -9,7 +9,7 @@ import torch
 
 from audiodae.checkpoint import load_denoiser, pretrained_names, save_checkpoint
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.errors import CheckpointError
+from audiodae.errors import AudiodaeError, CheckpointError
 
 
 @pytest.fixture
@@ -81,3 +81,18 @@ def test_a_missing_description_or_file_is_named(saved: Path, tmp_path: Path) -> 
         load_denoiser(saved)
     with pytest.raises(CheckpointError, match="no model 'nothing'"):
         load_denoiser("nothing")
+
+
+def test_a_save_that_fails_leaves_the_pair_of_before_and_nothing_else(saved: Path) -> None:
+    resource = pytest.importorskip("resource", reason="this system has no such limit")
+    before = {path: path.read_bytes() for path in saved.parent.iterdir()}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    other = DenoiserNet(DenoiserConfig(channels=(8, 8)))
+    for size, notes in ((1000, ""), (1 << 20, "x" * (1 << 21))):  # the tensors; what describes them
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+        try:
+            with pytest.raises(AudiodaeError, match="cannot be written"):
+                save_checkpoint(saved, other, {"notes": notes})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before

@@ -45,6 +45,7 @@ ROWS = [
     {"lessons"}
     | {
         "board",
+        "run_state",
         "trainer",
         "training",
         "tune",

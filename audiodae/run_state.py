@@ -1,0 +1,95 @@
+"""What a training leaves in its run folder beside the model: the state to go on from, and the curve."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from audiodae.atomic import reason, write_whole
+from audiodae.config import to_plain
+from audiodae.errors import AudiodaeError
+from audiodae.recipe import Recipe
+
+STATE = "state.pt"
+CURVE = "curve.jsonl"
+_DAMAGED = (
+    *(RuntimeError, EOFError, UnpicklingError),  # of torch.load
+    *(AttributeError, KeyError, TypeError, ValueError),
+)
+_WHOLE = ("net", "ema", "optimizer", "step", "audio_seconds")
+
+
+def write_state(run: Path, recipe: Recipe, state: dict[str, Any]) -> None:
+    """Write `state.pt`, with what must be the same in the recipe that goes on with it."""
+    state = state | {"optimizer_name": recipe.optimizer, "shape": shape_of(recipe)}
+    written = io.BytesIO()  # torch has no words for a full disk
+    torch.save(state, written)
+    write_whole(run / STATE, lambda file: file.write(written.getbuffer()))
+
+
+def read_state(run: Path, recipe: Recipe, device: torch.device) -> dict[str, Any] | None:
+    """What `write_state` wrote; None where there is nothing yet.
+
+    Raises `AudiodaeError` where it is damaged or of another training than the recipe's.
+    """
+    path = run / STATE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        before = state.get("optimizer_name", recipe.optimizer)
+        state |= {key: state[key] for key in _WHOLE}
+        state |= {"step": int(state["step"]), "audio_seconds": float(state["audio_seconds"])}
+    except _DAMAGED as error:
+        raise AudiodaeError(
+            f"{path} is damaged: use a new run folder with --init {run} for its last weights."
+        ) from error
+    if before != recipe.optimizer:
+        raise AudiodaeError(
+            f"{run} holds a training with the optimiser {before!r}, and the recipe asks for "
+            f"{recipe.optimizer!r}: use a new run folder with --init {run}."
+        )
+    wanted = shape_of(recipe)
+    shape = state.get("shape", wanted)  # states of earlier versions have none
+    other = sorted(key for key in {*shape, *wanted} if shape.get(key) != wanted.get(key))
+    if other:
+        raise other_model(run, f"{', '.join(other)}: not what they were")
+    return state
+
+
+def other_model(run: Path, misfit: str) -> AudiodaeError:
+    """The error where a run folder holds the state of another net."""
+    return AudiodaeError(
+        f"{run} holds a training of another model than the recipe's: use a new run "
+        f"folder, or --init with its model. ({misfit})"
+    )
+
+
+def shape_of(recipe: Recipe) -> dict[str, Any]:
+    """What cannot change in the middle of a training, even where all tensors would still fit."""
+    plain = to_plain(recipe.autoencoder or recipe.model)
+    plain.pop("dropout", None)
+    return plain
+
+
+def add_to_curve(run: Path, figures: dict[str, Any]) -> None:
+    """One more line of `curve.jsonl`, whole or not at all. Raises `AudiodaeError` for a full disk."""
+    path = run / CURVE
+    line = (json.dumps(figures) + "\n").encode()
+    try:
+        with path.open("ab", buffering=0) as curve:
+            before = curve.seek(0, os.SEEK_END)
+            try:
+                while line:
+                    line = line[curve.write(line) :]
+            except OSError:
+                curve.truncate(before)  # or the next line would stand behind half of this one
+                raise
+    except OSError as error:
+        raise AudiodaeError(f"{path} cannot be written: {reason(error)}.") from error

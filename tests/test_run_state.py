@@ -1,0 +1,86 @@
+"""The run folder: on a full disk it stays what it was, and says so; what is done is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from test_mixer import write_folder
+from test_trainer import RECIPE, train
+
+from audiodae.checkpoint import load_denoiser
+from audiodae.errors import AudiodaeError
+from audiodae.run_state import add_to_curve
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that is full sooner."""
+    resource = pytest.importorskip("resource", reason="this system has no such limit")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    write_folder(root, "speech", 6, 1.0)
+    write_folder(root, "noise", 6, 1.0)
+    short = RECIPE.format(optimizer="adamw").replace("steps = 30", "steps = 2")
+    (root / "adamw.toml").write_text(short)
+    return root
+
+
+def test_a_full_disk_leaves_a_run_folder_as_it_was_and_names_the_file(root: Path) -> None:
+    train(root, "full", stop_after_steps=1)
+    run = root / "full"
+    recipe = (run / "recipe.json").read_bytes()
+    before = {path.name for path in run.iterdir()}
+    for size, name in ((len(recipe) // 2, "recipe.json"), (2 * len(recipe), "model.safetensors")):
+        with (
+            files_of_at_most(size),
+            pytest.raises(AudiodaeError, match=f"full/{name} cannot be written"),
+        ):
+            train(root, "full")
+        assert (run / "recipe.json").read_bytes() == recipe
+        assert {path.name for path in run.iterdir()} == before
+    load_denoiser(run)
+    assert train(root, "full")[-1]["step"] == 2
+
+
+def test_pages_that_cannot_be_written_cost_no_weights(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="pages are an extra: pip install 'audiodae[train]'")
+    run = root / "pageless"
+    run.mkdir()
+    (run / "board").write_text("no folder")
+    assert train(root, "pageless")[-1]["step"] == 2
+    load_denoiser(run)
+    assert capsys.readouterr().err.count("goes on without them") == 1
+    # And they come last: whatever may become of them.
+    monkeypatch.setattr("audiodae.board.Board.show", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(root, "spoilt-pages")
+    load_denoiser(root / "spoilt-pages")
+    assert (root / "spoilt-pages" / "state.pt").exists()
+
+
+def test_a_line_of_the_curve_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    add_to_curve(tmp_path, {"step": 1})
+    for _ in range(2):
+        with (
+            files_of_at_most(20),
+            pytest.raises(AudiodaeError, match=r"curve\.jsonl cannot be written"),
+        ):
+            add_to_curve(tmp_path, {"step": 2})
+    add_to_curve(tmp_path, {"step": 3})
+    lines = (tmp_path / "curve.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 3]
