@@ -73,6 +73,11 @@ class Corpus:
     def groups(self) -> set[str]:
         return {clip.group for clip in self.clips}
 
+    def fingerprint(self) -> str:
+        """Of which clips there are and whose: also of which ones are held out."""
+        clips = sorted((clip.name, clip.group, clip.samples) for clip in self.clips)
+        return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
+
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
         """Training and validation parts, by group; which group goes where depends on its name alone.
 

@@ -72,6 +72,11 @@ class Mixer:
         self._noise = Draw(noise, by_group=False, weights=weights) if noise else None
         self._rooms = Draw(rooms, by_group=True, weights={}) if rooms else None
 
+    def fingerprints(self) -> dict[str, str]:
+        """Of each kind of what it draws from; of generated noise, which is never held out, none."""
+        kinds = {"talkers": self._speech, "noises": self._noise, "rooms": self._rooms}
+        return {name: draw.corpus.fingerprint() if draw else "" for name, draw in kinds.items()}
+
     def batch(self, step: int, size: int, seconds: float, rank: int = 0) -> Mixture:
         """The `step`-th batch of `size` examples of `seconds` each; `rank` tells processes apart."""
         numbers = np.random.default_rng((self.seed, step, rank))

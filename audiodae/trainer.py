@@ -27,6 +27,7 @@ from audiodae.config import to_plain
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import Figures, Net, lesson_of
 from audiodae.mixer import Mixer, Mixture
+from audiodae.optimizers import optimizer_of
 from audiodae.recipe import Recipe
 from audiodae.run_state import STATE, add_to_curve, other_model, read_state, write_state
 from audiodae.warm_start import warm_start
@@ -71,18 +72,31 @@ class Trainer:
         for module in self.ema.modules():
             if isinstance(module, nn.RNNBase):
                 module.flatten_parameters()  # a copy's lie scattered, and CUDA complains of it
-        self.optimizer = _optimizer(recipe, self.net)
+        self.optimizer = optimizer_of(recipe, self.net)
         self.step = 0
         self.audio_seconds = 0.0
-        self._resume()
+        self._held_out = validation.fingerprints()
         self.board: Board | None = None
+        self._resume()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run folder holds all that the recipe asks for."""
+        return self.step >= self.recipe.steps and (self.run / "model.safetensors").is_file()
 
     def train(self, stop_after_steps: int | None = None) -> None:
         """Run to the end of the recipe, or so many steps further; writes the run folder as it goes.
 
-        Raises `AudiodaeError` where another training is at work in that folder, and, before the first
-        step, where what a later stage needs is not there.
+        A training that is over is left as it is. Raises `AudiodaeError` where another one is at work in that
+        folder, and, before the first step, where what a later stage needs is not there.
         """
+        if self.is_over:
+            if self.rank == 0:
+                self.say(
+                    f"{self.run} is done: {self.step} steps are taken, and the recipe asks for "
+                    f"{self.recipe.steps}. The model is {self.run / 'model.safetensors'}."
+                )
+            return
         self.lesson.check(self.step)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
@@ -236,6 +250,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "audio_seconds": self.audio_seconds,
+            "held_out": self._held_out,
         }
         write_state(self.run, self.recipe, state)
 
@@ -252,8 +267,19 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay  # the recipe's, which may be new
-        if self.rank == 0:
+        if self.rank == 0 and not self.is_over:
             self.say(f"resumed {self.run} at step {self.step}")
+            self._compare(state.get("held_out", self._held_out))  # earlier versions have noted none
+
+    def _compare(self, before: dict[str, str]) -> None:
+        """Say where the validation is of other sounds than that of the steps before."""
+        now = self._held_out
+        if other := [kind for kind in now if before.get(kind) != now[kind]]:
+            self.say(
+                f"The held-out {' and '.join(other)} are not those of before (other folders, or another "
+                "held_out): figures of the validation do not compare with earlier ones, and what is held out "
+                "now may have been trained on."
+            )
 
 
 def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str:
@@ -263,27 +289,6 @@ def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str:
     except RuntimeError as error:
         return str(error)
     return ""
-
-
-def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
-    # Norms, biases and other vectors are not decayed: pulling them to zero only distorts.
-    matrices: list[Tensor] = [p for p in net.parameters() if p.ndim > 1]
-    vectors: list[Tensor] = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98))
-    try:
-        from pytorch_optimizer import SOAP
-    except ImportError as error:
-        raise AudiodaeError(
-            'The recipe asks for the optimiser SOAP, which needs pip install "audiodae[train]"; '
-            "or choose optimizer = 'adamw'."
-        ) from error
-    soap: torch.optim.Optimizer = SOAP(groups, lr=1e-3, precondition_frequency=10)
-    return soap
 
 
 def _clock(seconds: float) -> str:

@@ -6,7 +6,6 @@ in the run folder, so a search goes on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tomllib
@@ -20,7 +19,6 @@ import torch
 from audiodae.atomic import write_whole
 from audiodae.autoencoder import AutoencoderConfig
 from audiodae.config import from_plain, to_plain
-from audiodae.corpus import Corpus
 from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import lesson_of
@@ -71,7 +69,7 @@ def tune_folders(
     cache = cache or run / "cache"
     corpora = corpora_of(speech, noise, rir, recipe, cache)
     training, validation = mixers_of(corpora, recipe, chosen)
-    sounds = {name: _hash(corpus) for name, corpus in corpora.items()}
+    sounds = {name: corpus.fingerprint() if corpus else "" for name, corpus in corpora.items()}
     _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
 
     def judge(trial: Any) -> float:
@@ -110,14 +108,6 @@ def tune_folders(
     from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
     _draw(study, run)
     return best
-
-
-def _hash(corpus: Corpus | None) -> str:
-    """Of which clips there are and whose: also of which ones are held out."""
-    if corpus is None:
-        return ""
-    clips = sorted((clip.name, clip.group, clip.samples) for clip in corpus.clips)
-    return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 
 
 def _check_same(study: Any, asked: dict[str, Any], run: Path) -> None:

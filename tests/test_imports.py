@@ -45,6 +45,7 @@ ROWS = [
     {"lessons"}
     | {
         "board",
+        "optimizers",
         "run_state",
         "trainer",
         "training",

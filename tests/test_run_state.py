@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from test_mixer import write_folder
 from test_trainer import RECIPE, train
 
 from audiodae.checkpoint import load_denoiser
 from audiodae.errors import AudiodaeError
 from audiodae.run_state import add_to_curve
+from audiodae.training import train_folders
 
 
 @contextmanager
@@ -84,3 +86,47 @@ def test_a_line_of_the_curve_is_there_whole_or_not_at_all(tmp_path: Path) -> Non
     add_to_curve(tmp_path, {"step": 3})
     lines = (tmp_path / "curve.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 3]
+
+
+def test_a_training_that_is_done_is_left_as_it_is_and_that_is_told(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(root, "done")
+    run = root / "done"
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    shorter = (root / "adamw.toml").read_text().replace("steps = 2", "steps = 1")
+    (root / "shorter.toml").write_text(shorter)
+    for recipe, steps in (("adamw", 2), ("shorter", 1)):
+        capsys.readouterr()
+        train(root, "done", recipe)
+        told = capsys.readouterr().err
+        words = (
+            f"is done: 2 steps are taken, and the recipe asks for {steps}. The model is {run}/model"
+        )
+        assert words in told and "resumed" not in told
+        assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    (run / "model.safetensors").unlink()
+    train(root, "done")
+    load_denoiser(run)
+
+
+def test_other_held_out_sounds_are_told_and_not_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_folder(tmp_path, "noise", 7, 1.0)
+    recipe, run = root / "adamw.toml", tmp_path / "run"
+
+    def told(noise: Path) -> str:
+        capsys.readouterr()
+        folders = [root / "speech"], [noise], []
+        train_folders(*folders, recipe, run, tmp_path / "cache", "cpu", stop_after_steps=0)
+        return capsys.readouterr().err
+
+    assert "not those of before" not in told(root / "noise") + told(root / "noise")
+    told_once = told(other)
+    assert "The held-out noises are not those of before" in told_once
+    assert "not those of before" not in told(other)
+    state = torch.load(run / "state.pt", weights_only=True)
+    del state["held_out"]  # one of an earlier version
+    torch.save(state, run / "state.pt")
+    assert "not those of before" not in told(root / "noise")
