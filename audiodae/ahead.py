@@ -7,8 +7,12 @@ whichever process mixes it. (Mixed by the GPU itself it is another: that has its
 from __future__ import annotations
 
 import contextlib
+import functools
+import multiprocessing
+import os
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -46,13 +50,15 @@ def check_workers(workers: int) -> None:
         )
 
 
-def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> Iterator[Mixture]:
+def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> Generator[Mixture]:
     """`mix(step)` for each step in order, on `device`; with workers, `mix` must work on the CPU."""
     if not steps:
         return
     if not workers:
         yield from (mixture.to(device) for mixture in _by_a_thread(mix, steps))
         return
+    # Written by this process, read by those: a lock might be held by one that was killed.
+    ending = multiprocessing.get_context("fork").Value("b", 0, lock=False)
     loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
         _Batches(mix),
         batch_size=None,
@@ -63,12 +69,25 @@ def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> I
         pin_memory=device.type == "cuda",
         multiprocessing_context="fork",  # the mixer is not copied
         generator=torch.Generator(),
+        worker_init_fn=functools.partial(_leave_signals_to_the_training, ending),
     )
-    for batch in loader:
-        if isinstance(batch, Exception):
-            raise batch
-        noisy, clean = batch
-        yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            noisy, clean = batch
+            yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
+    finally:
+        ending.value = 1
+
+
+def _leave_signals_to_the_training(ending: Any, _: int) -> None:
+    """In a mixing process: Ctrl-C, and often SIGTERM, come to all, and the step under way needs its batch.
+
+    Once the training needs no more, SIGTERM ends the process: that is how torch and Python end theirs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.value else None)
 
 
 @contextlib.contextmanager

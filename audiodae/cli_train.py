@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from audiodae.cli_words import NAME
+from audiodae.signals import heeding_signals
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _DATA_OPTIONS = (
@@ -81,9 +82,9 @@ def train(
 ) -> None:
     """Train a denoiser on two folders of your own: speech and noise. Or another autoencoder.
 
-    Examples are mixed on the fly, so the folders need no preparation. Start it again with the same --run
-    and it goes on where it stopped. Several processes or GPUs: `torchrun --nproc-per-node 2 -m --
-    audiodae train ...`.
+    Examples are mixed on the fly, so the folders need no preparation. Ctrl-C stops it after a step, which is
+    saved; start it again with the same --run and it goes on from there. Several processes or GPUs: `torchrun
+    --nproc-per-node 2 -m -- audiodae train ...`.
     """
     from audiodae.training import check_folders, family_recipe, train_folders
 
@@ -94,4 +95,6 @@ def train(
     if check:
         check_folders(speech, noise, rir, recipe, run, cache)
     else:
-        train_folders(speech, noise, rir, recipe, run, cache, device, init, steps, workers)
+        folders = speech, noise, rir
+        with heeding_signals() as stop:
+            train_folders(*folders, recipe, run, cache, device, init, steps, workers, stop)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audiodae.cli_train import data_options
+from audiodae.signals import heeding_signals
 
 
 @click.command()
@@ -45,17 +46,22 @@ def tune(
     """
     from audiodae.tune import tune_folders
 
-    best = tune_folders(
-        speech,
-        noise,
-        rir,
-        recipe,
-        run,
-        cache,
-        device,
-        trials=trials,
-        steps=steps,
-        most_parameters=most_parameters,
-        say=click.echo,
-    )
+    try:
+        with heeding_signals() as stop, stop.waiting():  # a trial is short: it is not gone on with
+            best = tune_folders(
+                speech,
+                noise,
+                rir,
+                recipe,
+                run,
+                cache,
+                device,
+                trials=trials,
+                steps=steps,
+                most_parameters=most_parameters,
+                say=click.echo,
+            )
+    except (KeyboardInterrupt, SystemExit):
+        click.echo("Stopped: a trial under way is left out; the same command goes on.", err=True)
+        raise
     click.echo(f"The best recipe is {best}.")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import Counter, deque
@@ -237,6 +238,8 @@ def _monos(paths: list[Path], mono: _Decoder) -> Iterator[_Mono | AudioError]:
 
 def _end_with_parent(parent: int) -> None:
     """In a process of the pool: it would wait for ever for work of a parent that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to all, and the parent ends these
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch() -> None:
         while os.getppid() == parent:

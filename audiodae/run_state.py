@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from audiodae.atomic import reason, write_whole
 from audiodae.config import to_plain
@@ -59,12 +60,19 @@ def read_state(run: Path, recipe: Recipe, device: torch.device) -> dict[str, Any
     shape = state.get("shape", wanted)  # states of earlier versions have none
     other = sorted(key for key in {*shape, *wanted} if shape.get(key) != wanted.get(key))
     if other:
-        raise other_model(run, f"{', '.join(other)}: not what they were")
+        raise _other_model(run, f"{', '.join(other)}: not what they were")
     return state
 
 
-def other_model(run: Path, misfit: str) -> AudiodaeError:
-    """The error where a run folder holds the state of another net."""
+def load_weights(run: Path, net: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load those of a state into `net`. Raises `AudiodaeError` where they are another net's."""
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _other_model(run, str(error)) from error
+
+
+def _other_model(run: Path, misfit: str) -> AudiodaeError:
     return AudiodaeError(
         f"{run} holds a training of another model than the recipe's: use a new run "
         f"folder, or --init with its model. ({misfit})"

@@ -12,12 +12,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from audiodae.ahead import deaths_told, mixed_ahead
 from audiodae.atomic import claimed, write_whole
@@ -29,7 +30,7 @@ from audiodae.lessons import Figures, Net, lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.optimizers import optimizer_of
 from audiodae.recipe import Recipe
-from audiodae.run_state import STATE, add_to_curve, other_model, read_state, write_state
+from audiodae.run_state import STATE, add_to_curve, load_weights, read_state, write_state
 from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
@@ -77,6 +78,8 @@ class Trainer:
         self.audio_seconds = 0.0
         self._held_out = validation.fingerprints()
         self.board: Board | None = None
+        self._stopped: Callable[[], bool] = lambda: False
+        self._stop_agreed = False
         self._resume()
 
     @property
@@ -84,11 +87,15 @@ class Trainer:
         """Whether the run folder holds all that the recipe asks for."""
         return self.step >= self.recipe.steps and (self.run / "model.safetensors").is_file()
 
-    def train(self, stop_after_steps: int | None = None) -> None:
+    def train(
+        self, stop_after_steps: int | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         """Run to the end of the recipe, or so many steps further; writes the run folder as it goes.
 
-        A training that is over is left as it is. Raises `AudiodaeError` where another one is at work in that
-        folder, and, before the first step, where what a later stage needs is not there.
+        When `stopped()` says yes, in whichever process, all end after the step under way: it is saved, and
+        KeyboardInterrupt raised. A training that is over is left as it is. Raises `AudiodaeError` where
+        another one is at work in that folder, and, before the first step, where what a later stage needs is
+        not there.
         """
         if self.is_over:
             if self.rank == 0:
@@ -98,30 +105,30 @@ class Trainer:
                 )
             return
         self.lesson.check(self.step)
+        self._stopped = stopped
+        last = self.recipe.steps
+        if stop_after_steps is not None:
+            last = min(last, self.step + stop_after_steps)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
                 plain = (json.dumps(to_plain(self.recipe), indent=2) + "\n").encode()
                 write_whole(self.run / "recipe.json", lambda file: file.write(plain))
                 self.board = Board(self.run, self.step, self.say)
             try:
-                with deaths_told():
-                    self._train(stop_after_steps)
+                with deaths_told(), contextlib.closing(self._mixtures(last)) as mixtures:
+                    self._train(last, mixtures)
             finally:
                 if self.board is not None:
                     self.board.close()
                     self.board = None
 
-    def _train(self, stop_after_steps: int | None) -> None:
+    def _train(self, last: int, mixtures: Iterator[Mixture]) -> None:
         recipe = self.recipe
-        last = recipe.steps
-        if stop_after_steps is not None:
-            last = min(last, self.step + stop_after_steps)
         began = said = saved = time.monotonic()
         audio_before, step_before = self.audio_seconds, self.step
         recent, failures, waited, saved_step = math.nan, 0, 0.0, self.step
         self.net.train()
-        mixtures = self._mixtures(last)
-        while self.step < last:
+        while self.step < last and not self._is_stopping():
             index, within = recipe.stage_at(self.step)
             stage = recipe.stages[index]
             for group in self.optimizer.param_groups:
@@ -164,8 +171,36 @@ class Trainer:
             if self.rank == 0 and due:
                 self.save(recent)
                 saved, saved_step = time.monotonic(), self.step
+        if self.step < last:
+            self._stop(recent, saved_step if failures else self.step, saved_step)
         if self.rank == 0:
             self.save(recent)
+
+    def _is_stopping(self) -> bool:
+        """Several processes ask each other with every step: one that ended alone would leave them waiting."""
+        return self._stop_agreed if self.world > 1 else self._stopped()
+
+    def _stop(self, recent: float, good_step: int, saved_step: int) -> NoReturn:
+        """Save what is good, say from where the same command goes on, and raise KeyboardInterrupt."""
+        if self.rank == 0:
+            if good_step > saved_step:
+                self._write_state()  # at once: a second signal, or whoever sent it, may not wait for more
+                self.say(
+                    f"stopping at step {good_step}: validating it (stop again to leave that out)"
+                )
+                self.save(recent)
+            self.say(
+                f"saved at step {good_step} of {self.recipe.steps}; the same command goes on from there"
+                if good_step
+                else "stopped before there was anything to save; the same command begins anew"
+            )
+        if (
+            self.world > 1
+        ):  # none ends before it is saved, or whoever started them would end the others
+            with contextlib.suppress(RuntimeError):  # the first is gone, and has said why
+                dist.all_reduce(waited := torch.zeros(1, device=self.device))
+                waited.tolist()
+        raise KeyboardInterrupt
 
     def _first_mixtures(self) -> Iterator[Mixture]:
         """Batches of the training, the same ones in every process."""
@@ -173,7 +208,7 @@ class Trainer:
         for step in itertools.count():
             yield self.training.batch(step, stage.batch_size, stage.crop_seconds).to(self.device)
 
-    def _mixtures(self, last: int) -> Iterator[Mixture]:
+    def _mixtures(self, last: int) -> Generator[Mixture]:
         """The batches of the steps to come."""
 
         def mix(step: int) -> Mixture:
@@ -202,10 +237,13 @@ class Trainer:
         if self.world == 1:
             return
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients])
+        told = gradients[0].new_tensor([float(self._stopped())])
+        flat = torch.cat([*(g.reshape(-1) for g in gradients), told])
         dist.all_reduce(flat)
+        self._stop_agreed = bool(flat[-1])
         flat /= self.world
-        for g, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        pieces = flat[:-1].split([g.numel() for g in gradients])
+        for g, piece in zip(gradients, pieces, strict=True):
             g.copy_(piece.view_as(g))
 
     @torch.no_grad()
@@ -259,8 +297,7 @@ class Trainer:
         state = read_state(self.run, self.recipe, self.device)
         if state is None:
             return
-        if misfit := _misfit(self.net, state["net"]):
-            raise other_model(self.run, misfit)
+        load_weights(self.run, self.net, state["net"])
         self.step, self.audio_seconds = state["step"], state["audio_seconds"]
         self.ema.load_state_dict(state["ema"])
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
@@ -280,15 +317,6 @@ class Trainer:
                 "held_out): figures of the validation do not compare with earlier ones, and what is held out "
                 "now may have been trained on."
             )
-
-
-def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str:
-    """Load `weights`; what torch says where they are another net's."""
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        return str(error)
-    return ""
 
 
 def _clock(seconds: float) -> str:

@@ -24,6 +24,7 @@ from audiodae.lessons import Net, lesson_of
 from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.run_state import STATE
+from audiodae.signals import Stop
 from audiodae.trainer import Trainer
 
 _EXAMPLES = 10
@@ -43,13 +44,16 @@ def train_folders(
     init: str | None = None,
     stop_after_steps: int | None = None,
     workers: int | None = None,
+    stop: Stop | None = None,
 ) -> None:
     """Train by a recipe on folders of audio, going on with what `run` holds.
 
     With `init` the weights come from that checkpoint, and the model's shape too where the recipe asks for
     none; for another shape (wider, deeper, more bands) what fits is taken over. `workers` processes mix,
-    by default where there is a GPU; with 0 it is this one, on the device. Raises `AudiodaeError`.
+    by default where there is a GPU; with 0 it is this one, on the device. `stop`, of `heeding_signals`, ends
+    it after a step, which is saved. Raises `AudiodaeError`.
     """
+    stop = stop or Stop()
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
     workers = default_workers(chosen) if workers is None else workers
@@ -65,16 +69,16 @@ def train_folders(
             recipe = replace(recipe, model=net.config)
     if init and (run / STATE).exists():
         print(f"{run} goes on from where it stopped; --init is for beginning.", file=sys.stderr)
-    _join_processes(chosen)
     try:
-        mixes_on = torch.device("cpu") if workers else chosen
-        training, validation = make_mixers(
-            speech, noise, rir, recipe, cache or run / "cache", mixes_on
-        )
-        trainer = Trainer(
-            recipe, training, validation, run, device=chosen, start_from=start_from, workers=workers
-        )
-        trainer.train(stop_after_steps)
+        with stop.waiting():  # before the first step nothing would be lost
+            _join_processes(chosen)
+            mixes_on = torch.device("cpu") if workers else chosen
+            cache = cache or run / "cache"
+            mixers = make_mixers(speech, noise, rir, recipe, cache, mixes_on)
+            trainer = Trainer(
+                recipe, *mixers, run, device=chosen, start_from=start_from, workers=workers
+            )
+        trainer.train(stop_after_steps, stop)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

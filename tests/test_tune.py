@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from click.testing import CliRunner
 from test_mixer import write_folder
 
 from audiodae.cli import main
+from audiodae.mixer import Mixture
 from audiodae.recipe import Recipe, read_recipe
+from audiodae.trainer import Trainer
 
 pytest.importorskip("optuna", reason="the search is an extra: pip install 'audiodae[tune]'")
 
@@ -123,6 +127,31 @@ def test_a_search_for_something_else_is_not_gone_on_with(root: Path) -> None:
     assert len(losses(root / "same")) == 1
     tune(root, "same", "denoiser", *one_more)
     assert len(losses(root / "same")) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process of Windows can be sent these")
+def test_a_search_that_is_stopped_leaves_out_the_trial_under_way_and_goes_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer._one_step
+    words = ["--speech", "speech", "--noise", "noise", "--recipe", "denoiser.toml", "--run", "stop"]
+    words = [str(root / w) if not w.startswith("--") else w for w in words]
+    words += ["--steps", "3", "--device", "cpu", "--cache", str(root / "cache"), "--trials", "2"]
+    for kill, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+
+        def told(self: Trainer, mixture: Mixture, kill: signal.Signals = kill) -> float:
+            if self.step == 2:
+                signal.raise_signal(kill)
+            return step(self, mixture)
+
+        monkeypatch.setattr(Trainer, "_one_step", told)
+        result = CliRunner().invoke(main, ["tune", *words])
+        assert result.exit_code == code, result.output
+        assert "Stopped: a trial under way is left out" in result.output
+    assert not (root / "stop" / "best.toml").exists()
+    monkeypatch.setattr(Trainer, "_one_step", step)
+    tune(root, "stop", "denoiser", "--trials", "2")
+    assert len(losses(root / "stop")) == 2
 
 
 def test_a_search_of_an_earlier_version_goes_on(root: Path) -> None:
