@@ -54,8 +54,11 @@ def model_for(sample_rate: int) -> str:
     return "speech-48k" if full_band else "speech-16k"
 
 
-def checkpoint_path(name_or_path: str | os.PathLike[str]) -> Path:
-    """The `.safetensors` file of a shipped model or of a path (with or without its ending)."""
+def checkpoint_path(name_or_path: str | os.PathLike[str], kind: str | None = None) -> Path:
+    """The `.safetensors` file of a shipped model or of a path (with or without its ending).
+
+    Where there is none, the names of one `kind` are offered, or all of them.
+    """
     text = os.fspath(name_or_path)
     shipped = pretrained_folder() / f"{text}.safetensors"
     if os.sep not in text and shipped.is_file():
@@ -68,7 +71,7 @@ def checkpoint_path(name_or_path: str | os.PathLike[str]) -> Path:
     if not path.is_file():
         raise CheckpointError(
             f"There is no model {text!r}: give the path of a .safetensors file or one of the shipped "
-            f"names ({', '.join(pretrained_names()) or 'none are installed'})."
+            f"names ({', '.join(pretrained_names(kind)) or 'none are installed'})."
         )
     return path
 
@@ -122,8 +125,9 @@ def load_net(
                 f"{name_or_path} is for ONNX Runtime on the CPU: give the .safetensors file for torch."
             )
         return _load_onnx(Path(name_or_path), None)
-    path = checkpoint_path(name_or_path)
+    path = checkpoint_path(name_or_path, "denoiser")
     card = describe(path)
+    _check_kind(path, card, "denoiser")  # no engine would help
     exported = path.with_suffix(".onnx")
     ready = exported.is_file() and "onnx_sha256" in card
     if engine == "onnx" and not ready:
@@ -201,8 +205,9 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
     from safetensors.torch import load
 
     check_device(device)
-    path = checkpoint_path(name_or_path)
+    path = checkpoint_path(name_or_path, kind)
     card = describe(path)
+    _check_kind(path, card, kind)
     if path.stat().st_size > _LARGEST_BYTES:
         raise CheckpointError(f"{path} is over 1 GB, which no model of ours is: it was not opened.")
     data = path.read_bytes()
@@ -211,11 +216,6 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
             f"{path} does not match the sha256 in {path.stem}.json: the file is damaged or was "
             "exchanged. Get both files again from where you trust."
         )
-    if card.get("kind") != kind:
-        raise CheckpointError(
-            f"{path} is of the kind {card.get('kind')!r}, but the kind {kind!r} is wanted here: give "
-            f"a model of that kind ({', '.join(pretrained_names(kind)) or 'none is installed'})."
-        )
     config, net_class = _kinds()[kind]
     try:
         net = net_class(from_plain(config, card.get("config", {}), "config")).float()
@@ -223,6 +223,14 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit its description: {error}") from error
     return net.to(device).eval().requires_grad_(False)
+
+
+def _check_kind(path: Path, card: Mapping[str, Any], kind: str) -> None:
+    if card.get("kind") != kind:
+        raise CheckpointError(
+            f"{path} is of the kind {card.get('kind')!r}, but the kind {kind!r} is wanted here: give "
+            f"a model of that kind ({', '.join(pretrained_names(kind)) or 'none is installed'})."
+        )
 
 
 def _kinds() -> dict[str, tuple[type[Any], type[Any]]]:

@@ -28,5 +28,5 @@ def export(model: str, target: Path | None) -> None:
     from audiodae.checkpoint import checkpoint_path
     from audiodae.export import export as write
 
-    path = write(model, target or checkpoint_path(model).with_suffix(".onnx"))
+    path = write(model, target or checkpoint_path(model, "denoiser").with_suffix(".onnx"))
     click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

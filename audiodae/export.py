@@ -48,7 +48,7 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
     `audiodae.load()` takes it for the engine "onnx". Raises `CheckpointError` for a bad model and
     `AudiodaeError` when the package `onnx` is missing.
     """
-    source = checkpoint_path(name_or_path)
+    source = checkpoint_path(name_or_path, "denoiser")
     card = describe(source)
     net = load_denoiser(source)
     path = Path(target)

@@ -2,12 +2,19 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from audiodae.checkpoint import load_denoiser, pretrained_names, save_checkpoint
+from audiodae.checkpoint import (
+    load_autoencoder,
+    load_denoiser,
+    load_net,
+    pretrained_names,
+    save_checkpoint,
+)
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, CheckpointError
 
@@ -96,3 +103,19 @@ def test_a_save_that_fails_leaves_the_pair_of_before_and_nothing_else(saved: Pat
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "not_offered"),
+    [
+        (load_denoiser, "speech-16k", "vanilla-16k"),
+        (load_net, "speech-16k", "vanilla-16k"),
+        (load_autoencoder, "vanilla-16k", "speech-16k"),
+    ],
+)
+def test_only_models_of_the_kind_that_is_wanted_are_offered(
+    wanted: Callable[[str], object], offered: str, not_offered: str
+) -> None:
+    with pytest.raises(CheckpointError, match="no model 'nothing'") as refused:
+        wanted("nothing")
+    assert offered in str(refused.value) and not_offered not in str(refused.value)

@@ -173,3 +173,10 @@ def test_without_onnx_runtime_torch_does_it(tmp_path):
     assert done.returncode == 0, done.stderr
     done = command({"onnxruntime"}, "clean", DEMO, "-o", tmp_path / "b.wav", "--engine", "onnx")
     assert done.returncode == 1 and "pip install onnxruntime" in done.stderr
+
+
+def test_a_model_of_another_kind_is_refused_before_torch_is_asked_for(tmp_path):
+    words = ["clean", DEMO, "-o", tmp_path / "out.wav", "--model", "convolutional-16k"]
+    done = command(TORCH, *words)
+    assert done.returncode == 1 and "the kind 'denoiser' is wanted here" in done.stderr
+    assert "PyTorch" not in done.stderr and "Traceback" not in done.stderr
