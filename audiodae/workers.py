@@ -5,26 +5,40 @@ Processes are spawned, not forked, so it works the same on every system and besi
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from audiodae.atomic import AtomicFile
 from audiodae.blockwise import Progress, clean_together
+from audiodae.errors import AudiodaeError
 from audiodae.job import Job
 from audiodae.options import Options
 from audiodae.report import FileReport
 
 _POLL_SECONDS = 0.1
+_TRIES = 2  # of a recording, where nobody can say with which one a worker died
 
-_shared: tuple[Any, Options, Any, Any]  # in a worker: denoiser, options, seconds heard, stop event
+_shared: tuple[Any, Options, _Bulletin]  # in a worker: denoiser, options, what is told
+
+
+class _Bulletin:
+    """What this process and the workers tell each other, without locks: one killed would keep them."""
+
+    def __init__(self, context: Any, jobs: int) -> None:
+        self.stop = context.Value("b", 0, lock=False)
+        self.heard = context.Array("d", jobs, lock=False)  # seconds of each job
+        self.worker = context.Array("q", jobs, lock=False)  # who is at it; negative: has done it
 
 
 def spread(
@@ -39,62 +53,89 @@ def spread(
 ) -> Iterator[FileReport]:
     """Clean `jobs` in processes, calling `begin` as each is handed out and `end` when it is done.
 
-    Leaving early (an interrupt, a closed generator) stops the workers at their next block, and they
-    remove what is unfinished; what they have finished by then still gets its `end`.
+    A worker that is killed fails the job it was at; the others go on in new processes. Leaving early (an
+    interrupt, a closed generator) stops the workers at their next block, and they remove what is
+    unfinished; what they have finished by then still gets its `end`.
     """
     context = multiprocessing.get_context("spawn")
-    heard, stop = context.Value("d", 0.0), context.Event()
+    bulletin = _Bulletin(context, len(jobs))
 
     def pool() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            workers, context, initializer=_start, initargs=(denoiser, options, heard, stop)
+            workers, context, initializer=_start, initargs=(denoiser, options, bulletin)
         )
 
     executor = pool()
-    waiting, running = deque(jobs), dict[Future[FileReport], Job]()
-    told, broken = 0.0, False
-    begun: Job | None = None
+    jobs = list(jobs)
+    waiting, running = deque(range(len(jobs))), dict[Future[FileReport], int]()
+    begun, broken = set[int](), False
+    told, losses = defaultdict[int, float](float), Counter[int]()
+    processes: dict[int | None, Any] = {}
     try:
         while waiting or running:
             if stopped():
                 raise KeyboardInterrupt
             while waiting and len(running) < workers + 1:
-                if begun is not waiting[0]:
-                    begin(begun := waiting[0])
+                i = waiting[0]
+                if i not in begun:
+                    begun.add(i)
+                    begin(jobs[i])
                 with _deaf_to_interrupts():
                     try:
-                        future = executor.submit(_clean, waiting[0])
+                        future = executor.submit(_clean, i, jobs[i])
                     except BrokenProcessPool:
                         broken = True  # a worker died since we last looked
                         break
                     running[future] = waiting.popleft()
+                processes |= {child.pid: child for child in multiprocessing.active_children()}
             finished, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             if stopped():  # before what a signal to all of us has ended is taken for lost
                 raise KeyboardInterrupt
-            if progress and heard.value > told:
-                progress(heard.value - told)
-                told = heard.value
+            for i in running.values() if progress else ():
+                if (gained := bulletin.heard[i] - told[i]) > 0 and progress:
+                    told[i] += gained
+                    progress(gained)
             if broken or any(_is_lost(future) for future in finished):
                 # All that was under way is lost with the pool; a new one goes on with the rest.
                 executor.shutdown(wait=True, cancel_futures=True)
                 finished = set(running)
                 executor, broken = pool(), False
-            for future in finished:
-                job = running.pop(future)
-                yield _lost(job) if _is_lost(future) else end(job, future.result())
+            lost = sorted(running.pop(future) for future in finished if _is_lost(future))
+            died = {i for i in lost if _was_killed(processes.get(bulletin.worker[i]))}
+            losses.update(() if died else lost)
+            for i in reversed(lost):
+                if i in died or losses[i] >= _TRIES:
+                    yield _lost(jobs[i])
+                    continue
+                if (
+                    bulletin.worker[i] < 0
+                ):  # done, and only the word of it was lost: it may be done again
+                    jobs[i] = replace(jobs[i], replaces=tuple(jobs[i].outputs))
+                bulletin.worker[i], bulletin.heard[i] = 0, 0.0
+                waiting.appendleft(i)
+            for future in finished & running.keys():
+                yield end(jobs[running.pop(future)], future.result())
     finally:
-        stop.set()
+        bulletin.stop.value = 1
         executor.shutdown(wait=True, cancel_futures=True)
-        for future, job in running.items():
+        for future, i in running.items():
             if future.done() and not future.cancelled() and future.exception() is None:
-                end(job, future.result())
+                end(jobs[i], future.result())
 
 
 def _is_lost(future: Future[FileReport]) -> bool:
     return isinstance(future.exception(), BrokenProcessPool)
 
 
+def _was_killed(worker: Any) -> bool:
+    """Whether it ended by itself or by another signal than the one by which the pool ends the rest."""
+    return worker is not None and worker.exitcode not in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
 def _lost(job: Job) -> FileReport:
+    for output in job.outputs:
+        with contextlib.suppress(AudiodaeError):
+            AtomicFile(output).discard()  # what the worker left of it
     reason = (
         f"{job.source} was not cleaned: a worker process ended without a word. If memory was "
         "short, use fewer --jobs; a script must start under `if __name__ == '__main__':`."
@@ -115,12 +156,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(denoiser: Any, options: Options, heard: Any, stop: Any) -> None:
+def _start(denoiser: Any, options: Options, bulletin: _Bulletin) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "torch" in sys.modules:  # it came with the denoiser
         sys.modules["torch"].set_num_threads(1)
-    _shared = denoiser, options, heard, stop
+    _shared = denoiser, options, bulletin
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -132,19 +173,21 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _clean(job: Job) -> FileReport:
-    denoiser, options, heard, stop = _shared
+def _clean(i: int, job: Job) -> FileReport:
+    denoiser, options, bulletin = _shared
+    bulletin.worker[i] = os.getpid()
 
     def progress(seconds: float) -> None:
-        with heard.get_lock():
-            heard.value += seconds
+        bulletin.heard[i] += seconds
 
     with _ending_between_blocks() as told_to_end:
 
         def stopped() -> bool:
-            return bool(stop.is_set() or told_to_end())
+            return bool(bulletin.stop.value or told_to_end())
 
-        return clean_together([job], denoiser, options, progress, stopped)[0]
+        report = clean_together([job], denoiser, options, progress, stopped)[0]
+        bulletin.worker[i] = -os.getpid()
+    return report
 
 
 @contextmanager

@@ -408,6 +408,41 @@ def test_workers_that_die_between_two_results_cost_only_what_they_had(
     assert len(lost) <= 3 and all("without a word" in report.reason for report in lost)
 
 
+class Deadly:
+    """A denoiser whose worker is killed by recordings of 8 kHz, as for want of memory."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser, self.device = denoiser, denoiser.device
+
+    def at(self, sample_rate: int | None) -> Denoiser:
+        if sample_rate == 8000 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.denoiser
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process of Windows is killed so")
+def test_a_worker_that_is_killed_costs_only_the_recording_it_was_at(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    for name in ("a", "c", "d", "e"):
+        put(tmp_path / f"rec/{name}.wav", noise(1, 20 * RATE))
+    put(tmp_path / "rec/b.wav", noise(1, 8000), 8000)
+    heard = 0.0
+
+    def hear(seconds: float) -> None:
+        nonlocal heard
+        heard += seconds
+
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+    reports = by_name(carry_out(jobs, Deadly(denoiser), Options(), workers=2, progress=hear))
+    lost = [name for name, report in reports.items() if report.status == "failed"]
+    assert lost == ["b.wav"] and "without a word" in reports["b.wav"].reason
+    assert files_below(tmp_path / "out") == ["a.wav", "c.wav", "d.wav", "e.wav"]
+    assert heard == pytest.approx(80.0)  # what is done twice is counted once
+    made = Manifest(tmp_path / "out").made
+    assert all(made[f"{name}.wav"].target_bytes for name in "acde")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows can heed SIGTERM")
 def test_workers_told_to_end_at_any_moment_leave_nothing_half_done(
     denoiser: Denoiser, tmp_path: Path
