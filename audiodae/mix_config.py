@@ -29,7 +29,7 @@ class MixConfig:
 
     Few recordings of noise are heard again and again, and a net may learn them by heart. `noise_speed`
     (pitch and speed together; as `speed` where it is not given), `noise_backwards`, `noise_room` and
-    `equalise_noise_db` make more of them. With the 624 groups of noise behind the shipped nets it
+    `equalise_noise_db` make more of them. With the 623 groups of noise behind the shipped nets it
     made no difference; those with fewer may try.
     """
 
