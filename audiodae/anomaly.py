@@ -222,6 +222,13 @@ def describe_file(
     return np.concatenate(rows), tuple(reader.warnings)
 
 
+def check_quantile(quantile: float) -> float:
+    """As it came. Raises `AudiodaeError` for one outside (0, 1)."""
+    if not 0.0 < quantile < 1.0:  # also where it is no number
+        raise AudiodaeError(f"quantile is {quantile:g}: give a part of 1, such as {QUANTILE:g}.")
+    return quantile
+
+
 def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> Detector:
     """Learn what is normal from the descriptions of normal recordings.
 
@@ -230,8 +237,7 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
     from stretches of these. Raises `AudiodaeError` for a quantile outside (0, 1) and for too little
     audio.
     """
-    if not 0.0 < quantile < 1.0:
-        raise AudiodaeError(f"quantile is {quantile:g}: give a part of 1, such as {QUANTILE:g}.")
+    check_quantile(quantile)
     patches = sum(len(clip) for clip in clips)
     if patches < _FEWEST_PATCHES:
         seconds = model.net.config.patch_samples / model.net.sample_rate * _FEWEST_PATCHES

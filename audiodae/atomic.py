@@ -66,6 +66,14 @@ class AtomicFile:
         except OSError as error:
             raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
 
+    def fill(self, fill: Callable[[BinaryIO], object]) -> None:
+        """`fill` writes to the open stream it is given. Raises as `write`."""
+        try:
+            with open(self.fd, "wb", closefd=False) as stream:
+                fill(stream)
+        except OSError as error:
+            raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
+
     def put_in_front(self, head: bytes) -> None:
         """Shift all that is written to make room for `head`. Raises OSError where the disk is full."""
         end = os.lseek(self.fd, 0, os.SEEK_END)
@@ -186,11 +194,7 @@ def write_whole(
     """A small file in one go: `fill` writes it to the open stream it is given."""
     file = AtomicFile(target, salt, replace=replace)
     try:
-        try:
-            with open(file.fd, "wb", closefd=False) as stream:
-                fill(stream)
-        except OSError as error:
-            raise AudioError(f"{target} cannot be written: {reason(error)}.") from error
+        file.fill(fill)
         file.commit()
     finally:
         file.discard()

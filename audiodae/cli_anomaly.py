@@ -41,7 +41,7 @@ def anomaly() -> None:
 )
 @click.option(
     "--quantile",
-    type=float,
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
     help="The part of normal recordings, and of their patches, under the threshold.  [default: 0.99]",
 )
 @click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
@@ -59,27 +59,24 @@ def fit(
 ) -> None:
     """Learn from normal recordings (files, folders, patterns) what is normal."""
     from audiodae import anomaly as task
-    from audiodae.detector_file import write_detector
+    from audiodae.detector_file import detector_files
     from audiodae.latents import Trained
     from audiodae.walk import each, recordings
 
-    if not target.absolute().parent.is_dir():
-        raise AudiodaeError(f"{target} cannot be written: its folder is not there.")
-    found = recordings(sources)
-    trained = Trained.load(model, device)
-    with bar(found, quiet) as shown:
-        outcomes = list(
-            each(found, lambda f: task.describe_file(f.source, trained.net, shown.update))
-        )
-    done = [outcome.value for outcome in outcomes if outcome.value is not None]
-    for _, warnings in done:
-        for warning in warnings:
-            say(f"Warning: {warning}")
-    bad = failed(outcomes)
-    detector = task.fit(
-        [rows for rows, _ in done], trained, task.QUANTILE if quantile is None else quantile
-    )
-    path = write_detector(target, detector)
+    part = task.check_quantile(task.QUANTILE if quantile is None else quantile)
+    with detector_files(target) as write:
+        found = recordings(sources)
+        trained = Trained.load(model, device)
+        with bar(found, quiet) as shown:
+            outcomes = list(
+                each(found, lambda f: task.describe_file(f.source, trained.net, shown.update))
+            )
+        done = [outcome.value for outcome in outcomes if outcome.value is not None]
+        for _, warnings in done:
+            for warning in warnings:
+                say(f"Warning: {warning}")
+        bad = failed(outcomes)
+        path = write(task.fit([rows for rows, _ in done], trained, part))
     if not quiet:
         patches = sum(len(rows) for rows, _ in done)
         click.echo(printable(f"{path}: learned from {len(done)} recordings, {patches} patches"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from audiodae.anomaly import Detector, Gaussian, Normal
-from audiodae.atomic import reason, write_whole
-from audiodae.errors import CheckpointError
+from audiodae.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.standing import Standing
 
 KIND = "anomaly-detector"
@@ -25,12 +28,64 @@ _STANDING = ("patches", "centre", "spread", "thresholds")
 
 def detector_path(path: Path) -> Path:
     """The `.safetensors` file of a detector named with or without its ending."""
+    if not path.name:
+        raise AudiodaeError(
+            f"{path} is a folder: give the name of a detector, such as {path / KIND}."
+        )
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 
 def write_detector(path: Path, detector: Detector) -> Path:
-    """Write `PATH.safetensors` and `PATH.json`; the first of them. Raises `AudioError`."""
+    """Write `PATH.safetensors` and `PATH.json`; the first of them. Raises as `detector_files`."""
+    with detector_files(path) as write:
+        return write(detector)
+
+
+@contextlib.contextmanager
+def detector_files(path: Path) -> Iterator[Callable[[Detector], Path]]:
+    """Opens both files of a detector before there is one, and gives what writes them.
+
+    Raises `AudioError` where they cannot be written, and `AudiodaeError` where one would replace
+    anything but an earlier detector: a model has files of the same two endings.
+    """
     tensors = detector_path(path)
+    targets = (tensors, tensors.with_suffix(".json"))
+    with contextlib.ExitStack() as opened:
+        files = []
+        for target in targets:
+            files.append(AtomicFile(target))
+            opened.callback(files[-1].discard)
+        _refuse_other_files(*targets)
+
+        def write(detector: Detector) -> Path:
+            for file, data in zip(files, _packed(detector), strict=True):
+                file.write(data)
+            _refuse_other_files(*targets)  # what appeared while the recordings were listened to
+            for file in files:
+                file.commit()
+            return tensors
+
+        yield write
+
+
+def _refuse_other_files(tensors: Path, card: Path) -> None:
+    there = [path for path in (tensors, card) if os.path.lexists(path)]
+    if there and not _is_ours(card):
+        raise AudiodaeError(
+            f"{there[0]} is there already and belongs to no detector: give the detector another name "
+            "with -o."
+        )
+
+
+def _is_ours(card: Path) -> bool:
+    try:
+        found = json.loads(card.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("kind") == KIND
+
+
+def _packed(detector: Detector) -> tuple[bytes, bytes]:
     arrays = {name: getattr(detector.standing, name) for name in _STANDING}
     arrays["patch_thresholds"] = detector.patch_thresholds
     gaussians = {"moments": detector.normal.moments, "levels": detector.normal.levels}
@@ -47,10 +102,7 @@ def write_detector(path: Path, detector: Detector) -> Path:
         "quantile": detector.quantile,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    text = (json.dumps(card, indent=2) + "\n").encode()
-    write_whole(tensors, lambda stream: stream.write(data))
-    write_whole(tensors.with_suffix(".json"), lambda stream: stream.write(text))
-    return tensors
+    return data, (json.dumps(card, indent=2) + "\n").encode()
 
 
 def read_detector(path: Path) -> Detector:

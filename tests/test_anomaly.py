@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from tasks_model import RATE, machine
 
 from audiodae.anomaly import Gaussian, describe_file, fit, score
 from audiodae.cli import main
-from audiodae.detector_file import read_detector, write_detector
+from audiodae.detector_file import detector_files, read_detector, write_detector
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.flat_tops import FlatTops, flat_share
 
@@ -215,6 +217,52 @@ def test_too_little_and_impossible_wishes_are_refused(plain_model, detector):
         fit([np.zeros((9, 70))], plain_model)
     with pytest.raises(AudiodaeError, match="quantile is 1.5"):
         fit([np.zeros((99, 70))], plain_model, 1.5)
+
+
+def test_a_detector_replaces_nothing_but_a_detector(tmp_path, normal, detector, plain_model):
+    for ending in (".safetensors", ".json"):
+        (tmp_path / "net").with_suffix(ending).write_bytes(
+            Path(plain_model.name).with_suffix(ending).read_bytes()
+        )
+    (tmp_path / "fans.json").write_text('{"fans": 3}')
+    (tmp_path / "alone.safetensors").write_text("weights")
+    (tmp_path / "folder.json").mkdir()
+    write_detector(tmp_path / "ours", detector)
+    protected = write_detector(tmp_path / "protected", detector)
+    protected.chmod(0o444)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    for name, why in (
+        ("net", r"net\.safetensors is there already and belongs to no detector"),
+        ("net.safetensors", r"another name with -o"),
+        ("fans", r"fans\.json is there already"),
+        ("alone", r"alone\.safetensors is there already"),
+        ("folder", r"folder\.json cannot be written: it is a folder"),
+        ("protected", r"write-protected"),
+        ("nowhere/d", r"folder .*nowhere is not there"),
+        ("", r"give the name of a detector"),
+    ):
+        # No recording is listened to first: there is none.
+        made = run("fit", tmp_path / "no.wav", "-o", tmp_path / name if name else ".")
+        assert made.exit_code == 1 and re.search(why, made.output), made.output
+        assert "no.wav" not in made.output
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    again = run("fit", normal, "-o", tmp_path / "ours", "--model", plain_model.name)
+    assert again.exit_code == 0, again.output
+
+
+def test_what_appears_while_a_detector_learns_is_not_replaced(tmp_path, detector):
+    with detector_files(tmp_path / "d") as write_it:
+        (tmp_path / "d.json").write_text("{}")
+        with pytest.raises(AudiodaeError, match="belongs to no detector"):
+            write_it(detector)
+    assert [p.name for p in tmp_path.iterdir()] == ["d.json"]
+
+
+@pytest.mark.parametrize("quantile", ["7", "0", "nan"])
+def test_an_impossible_quantile_is_refused_before_any_work(tmp_path, quantile):
+    made = run("fit", tmp_path / "no.wav", "-o", tmp_path / "d", "--quantile", quantile)
+    assert made.exit_code and "uantile" in made.output and "no.wav" not in made.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_commands_on_folders(tmp_path, normal, plain_model):
