@@ -258,10 +258,13 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
         patches_of += [seen.patches(part) for part in held]
         for i, size in enumerate(sizes):
             statistics[i] += [seen.statistics(part, i) for part in pieces(held, size)]
-    thresholds = np.quantile(np.concatenate(patches_of, axis=1), quantile, axis=1)
+    left_out = np.concatenate(patches_of, axis=1)
+    thresholds = np.quantile(left_out, quantile, axis=1)
     # Of silence every patch is like every other: none would be normal but exactly that.
     thresholds[:-1] = np.maximum(thresholds[:-1], _LEAST_THRESHOLD)
     thresholds[-1] = max(thresholds[-1], _FEWEST_FLAT)
+    # A patch is odd if one of the three is: each alone at its quantile, more patches would be.
+    thresholds *= max(1.0, float(np.quantile(_largest(left_out, thresholds), quantile)))
     return Detector(
         Normal.fit(parts, sizes),
         Standing.fit([np.stack(found) for found in statistics], sizes, quantile),
@@ -278,8 +281,13 @@ def score(rows: Floats, detector: Detector, patch_seconds: float) -> Scores:
     That of the clip is no larger or smaller for its length.
     """
     clip = detector.standing.score(rows, detector.normal.statistics)
-    patches = (detector.normal.patches(rows) / detector.patch_thresholds[:, None]).max(axis=0)
+    patches = _largest(detector.normal.patches(rows), detector.patch_thresholds)
     return Scores(clip, patches, np.arange(len(rows)) * patch_seconds, patch_seconds)
+
+
+def _largest(patches: Floats, thresholds: Floats) -> Floats:
+    """Of every patch, what is farthest out of the three: `(3, n)` and `(3,)` -> `(n,)`."""
+    return np.asarray((patches / thresholds[:, None]).max(axis=0))
 
 
 def _whole(clip: Floats) -> Floats:

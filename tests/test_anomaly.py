@@ -188,6 +188,19 @@ def test_what_is_normal_is_seldom_odd_and_what_is_not_is_odd_at_any_length(clips
         assert np.mean(other) > 0.8, patches
 
 
+@pytest.mark.parametrize("quantile", [0.9, 0.5])
+def test_so_many_normal_patches_are_under_the_threshold_as_asked(quantile, plain_model):
+    def recording(seed):
+        rows = process(60, seed)
+        rows[:, -1] = np.random.default_rng(seed).exponential(0.02, 60)  # peaks flat at times
+        return rows
+
+    learned = fit([recording(i) for i in range(40)], plain_model, quantile)
+    found = [score(recording(1000 + i), learned, 0.256) for i in range(40)]
+    over = np.concatenate([scores.patches for scores in found]) > 1.0
+    assert over.mean() == pytest.approx(1 - quantile, abs=0.03)
+
+
 def test_a_detector_of_an_earlier_version_scores_as_it_did(tmp_path, plain_model):
     learned = fit([process(60, i) for i in range(40)], plain_model)
     standing = learned.standing
