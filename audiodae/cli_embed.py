@@ -36,6 +36,7 @@ DEFAULT = "vanilla-16k"
 )
 @click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that holds no embeddings, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.pass_context
 def embed(
@@ -45,6 +46,7 @@ def embed(
     per: Literal["clip", "frame"],
     model: str,
     device: str,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Turn recordings into vectors of an autoencoder's latent space, with names and times.
@@ -59,28 +61,25 @@ def embed(
     from audiodae.latents import Trained
     from audiodae.walk import each, recordings
 
-    task.check_target(target)
-    found = recordings(sources)
-    trained = Trained.load(model, device)
-    embeddings: list[Embedding] = []
-    with bar(found, quiet) as shown:
-        outcomes = []
-        for outcome in each(
-            found, lambda f: task.embed(f.source, trained.net, per=per, progress=shown.update)
-        ):
-            outcomes.append(outcome)
-            if outcome.value is not None:
-                embeddings.append(outcome.value)
-                for warning in outcome.value.warnings:
-                    say(f"Warning: {warning}")
-    if embeddings:
-        facts = {"model": trained.name, "sha256": trained.sha256, "per": per}
-        task.write(target, embeddings, facts)
-        if not quiet:
-            rows = sum(len(e.vectors) for e in embeddings)
-            size = embeddings[0].vectors.shape[1]
-            click.echo(
-                printable(f"{target}: {rows} vectors of {size} from {len(embeddings)} recordings")
-            )
+    with task.embedding_file(target, overwrite=overwrite) as write:
+        found = recordings(sources)
+        trained = Trained.load(model, device)
+        embeddings: list[Embedding] = []
+        with bar(found, quiet) as shown:
+            outcomes = []
+            for outcome in each(
+                found, lambda f: task.embed(f.source, trained.net, per=per, progress=shown.update)
+            ):
+                outcomes.append(outcome)
+                if outcome.value is not None:
+                    embeddings.append(outcome.value)
+                    for warning in outcome.value.warnings:
+                        say(f"Warning: {warning}")
+        if embeddings:
+            write(embeddings, {"model": trained.name, "sha256": trained.sha256, "per": per})
+    if embeddings and not quiet:
+        rows, size = sum(len(e.vectors) for e in embeddings), embeddings[0].vectors.shape[1]
+        line = f"{target}: {rows} vectors of {size} from {len(embeddings)} recordings"
+        click.echo(printable(line))
     if failed(outcomes):
         ctx.exit(1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.atomic import write_whole
+from audiodae.atomic import AtomicFile
 from audiodae.autoencoder import Autoencoder
 from audiodae.errors import AudiodaeError, printable
 from audiodae.latents import Progress, latents_of
 
 Per = Literal["clip", "frame"]
 SUFFIXES = (".npz", ".parquet")
+_ARRAYS = ("names", "seconds", "vectors", "facts")  # of an .npz
 
 
 @dataclass(frozen=True)
@@ -59,24 +63,51 @@ def clip_vector(latents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.concatenate([latents.mean(axis=0), latents.std(axis=0)]).astype(np.float32)
 
 
-def check_target(path: Path) -> None:
-    """Raise `AudiodaeError` where embeddings cannot be written to `path`, before any work."""
+@contextlib.contextmanager
+def embedding_file(
+    path: Path, *, overwrite: bool = False
+) -> Iterator[Callable[[list[Embedding], dict[str, Any]], None]]:
+    """Opens a file before there are embeddings, and gives what writes them as `write` does.
+
+    Raises `AudiodaeError` where it cannot be written, and without `overwrite` where it would replace
+    anything but earlier embeddings.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise AudiodaeError(f"{path}: give a name that ends in {' or '.join(SUFFIXES)}.")
     if path.suffix.lower() == ".parquet":
         _parquet()
-    if not path.absolute().parent.is_dir():
-        raise AudiodaeError(f"{path} cannot be written: its folder is not there.")
+    if os.path.isfile(path) and not overwrite and not _is_ours(path):
+        raise AudiodaeError(
+            f"{path} is there already and holds no embeddings of ours: --overwrite replaces it."
+        )
+    file = AtomicFile(path, replace=overwrite or os.path.isfile(path))
+
+    def write(embeddings: list[Embedding], facts: dict[str, Any]) -> None:
+        file.fill(_filled(path, embeddings, facts))
+        file.commit()
+
+    try:
+        yield write
+    finally:
+        file.discard()
 
 
-def write(path: Path, embeddings: list[Embedding], facts: dict[str, Any]) -> None:
+def write(
+    path: Path, embeddings: list[Embedding], facts: dict[str, Any], *, overwrite: bool = False
+) -> None:
     """Write `name`, `seconds` and the vectors, a row each; `.npz` or `.parquet` by the suffix.
 
     An `.npz` holds arrays `names`, `seconds` and `vectors` (rows, size) and the JSON text `facts`;
     a Parquet file has columns `name`, `seconds`, `vector` and the facts in its metadata. It appears
-    whole or not at all.
+    whole or not at all. Raises as `embedding_file`.
     """
-    check_target(path)
+    with embedding_file(path, overwrite=overwrite) as write_it:
+        write_it(embeddings, facts)
+
+
+def _filled(
+    path: Path, embeddings: list[Embedding], facts: dict[str, Any]
+) -> Callable[[Any], object]:
     rows = [len(e.vectors) for e in embeddings]
     names = np.repeat([e.name for e in embeddings], rows)
     seconds = np.concatenate([e.seconds for e in embeddings])
@@ -100,7 +131,19 @@ def write(path: Path, embeddings: list[Embedding], facts: dict[str, Any]) -> Non
         def fill(file: Any) -> None:
             parquet.write_table(table, file)
 
-    write_whole(path, fill)
+    return fill
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there are embeddings that we wrote."""
+    try:
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as arrays:
+                return set(arrays.namelist()) == {f"{name}.npy" for name in _ARRAYS}
+        metadata = _parquet()[1].read_schema(path).metadata
+        return b"audiodae" in (metadata or {})
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _parquet() -> tuple[Any, Any]:

@@ -133,13 +133,40 @@ def test_a_wrong_target_is_said_before_any_work(tmp_path, plain_model):
     write(tmp_path / "a.wav", noise(1, 4000))
     for target, sentence in (
         ("x.csv", ".npz or .parquet"),
-        ("nowhere/x.npz", "folder is not there"),
+        ("nowhere/x.npz", "nowhere is not there"),
     ):
         made = run(tmp_path, "-o", tmp_path / target, "--model", plain_model.name)
         assert made.exit_code == 1 and sentence in made.output
     made = run(tmp_path, "-o", tmp_path / "x.npz", "--model", "no-such-model")
     assert made.exit_code == 1 and "There is no model" in made.output
     assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_nothing_but_embeddings_is_replaced_unless_asked(tmp_path, plain_model, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="the extra `families` is not installed")
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    target, model = tmp_path / f"x.{suffix}", ("--model", plain_model.name)
+    foreign = [b"notes", b""]
+    if suffix == "npz":
+        np.savez(target, mine=np.zeros(3))
+        foreign.append(target.read_bytes())
+    for data in foreign:
+        target.write_bytes(data)
+        # No recording is listened to first: there is none.
+        refused = run(tmp_path / "no.wav", "-o", target)
+        assert refused.exit_code == 1 and "--overwrite replaces it" in refused.output
+        assert "no.wav" not in refused.output and target.read_bytes() == data
+    asked = run(tmp_path / "a.wav", "-o", target, "--overwrite", *model)
+    assert asked.exit_code == 0, asked.output
+    again = run(tmp_path / "a.wav", "-o", target, "--per", "frame", *model)
+    assert again.exit_code == 0 and "3 vectors" in again.output, again.output
+    target.chmod(0o444)
+    protected = run(tmp_path / "no.wav", "-o", target, *model)
+    assert protected.exit_code == 1 and "write-protected" in protected.output
+    assert "no.wav" not in protected.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", target.name]
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path, plain_model):
