@@ -23,9 +23,13 @@ from audiodae.signals import heeding_signals
     required=True,
     help="Folder for the study; a search there is gone on with.",
 )
-@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="In all.")
+@click.option(
+    "--trials", type=click.IntRange(1), default=20, show_default=True, help="Trainings in all."
+)
 @click.option("--steps", type=click.IntRange(1), default=500, show_default=True, help="Of a trial.")
-@click.option("--most-parameters", type=click.IntRange(1), help="Leave out larger nets.")
+@click.option(
+    "--most-parameters", type=click.IntRange(1), help="Neither train nor count larger nets."
+)
 def tune(
     speech: tuple[Path, ...],
     noise: tuple[Path, ...],

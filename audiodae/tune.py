@@ -32,6 +32,8 @@ _ASKED = "asked"  # attribute of a study: what all of its trials have in common
 BEST = "best.toml"
 _STRIDES = {1: ((8,),), 2: ((4, 2), (2, 2)), 3: ((2, 2, 2), (4, 2, 2))}
 _FEWEST_FOR_IMPORTANCE = 4
+_REFUSED_IN_A_ROW = 20  # nets that cost no training; then it is not by chance
+_SIZE, _TOO_LARGE = "parameters", "too many parameters"  # attributes of a trial: one of them
 
 
 def tune_folders(
@@ -51,9 +53,10 @@ def tune_folders(
     """Search until `trials` trainings of `steps` steps are done in all; returns the best recipe's path.
 
     A trial is judged by its loss on held-out talkers and noises. Nets with over `most_parameters` are
-    not trained. `run` gets `study.db`, a folder a trial, `best.toml` (the given recipe, all its stages
-    included, with the best net and rates) and pictures. Raises `AudiodaeError`, also where the search in
-    `run` is one by another recipe, of other steps or on other sounds.
+    not trained and not counted. `run` gets `study.db`, a folder a trial, `best.toml` (the given recipe,
+    all its stages included, with the best net and rates) and pictures. Raises `AudiodaeError`, also where
+    the search in `run` is one by another recipe, of other steps or on other sounds, and where hardly any
+    net is small enough.
     """
     optuna = _optuna()
     recipe = read_recipe(recipe_path)
@@ -62,8 +65,6 @@ def tune_folders(
     study = optuna.create_study(
         storage=f"sqlite:///{run / 'study.db'}", study_name=STUDY, load_if_exists=True
     )
-    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    done = len(study.get_trials(states=over))
     # Another seed on every start, or the search would repeat its first guesses.
     study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
     cache = cache or run / "cache"
@@ -79,8 +80,9 @@ def tune_folders(
                 p.numel() for p in lesson_of(guess, torch.device("cpu")).build().parameters()
             )
             if most_parameters is not None and size > most_parameters:
+                trial.set_user_attr(_TOO_LARGE, size)
                 raise AudiodaeError(f"{size:,} parameters are too many.")
-            trial.set_user_attr("parameters", size)
+            trial.set_user_attr(_SIZE, size)
             trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
             folder = run / "trials" / f"{trial.number:03d}"
             short = _shortened(guess, steps)
@@ -97,17 +99,48 @@ def tune_folders(
         say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
         return float(loss)
 
-    study.optimize(judge, n_trials=max(0, trials - done))
-    if not study.get_trials(states=over[:1]):
-        raise AudiodaeError(
-            f"None of the {len(study.trials)} trials came to an end: allow more parameters or steps."
-        )
+    refused: list[Any] = []
+    while len(_trained(study)) < trials and len(refused) < _REFUSED_IN_A_ROW:
+        study.optimize(judge, n_trials=1)
+        last = study.trials[-1]
+        refused = [] if _SIZE in last.user_attrs else [*refused, last]
+    complete = [trial for trial in study.trials if trial.value is not None]
     best = run / BEST
-    text = to_toml(json.loads(study.best_trial.user_attrs["recipe"])).encode()
-    write_whole(best, lambda file: file.write(text))
-    from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
-    _draw(study, run)
+    if complete:
+        plain = json.loads(study.best_trial.user_attrs["recipe"])
+        text = to_toml(plain).encode()
+        write_whole(best, lambda file: file.write(text))
+        from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
+        _draw(study, run)
+    if len(refused) == _REFUSED_IN_A_ROW:
+        raise AudiodaeError(
+            _why_refused(refused)
+            + (f" {best} is the best of the {len(complete)} that were trained." if complete else "")
+        )
+    if not complete:
+        raise AudiodaeError(
+            f"None of the {len(_trained(study))} trainings came to a loss, as said of each: ask for more "
+            "--trials, or begin with another --recipe."
+        )
     return best
+
+
+def _trained(study: Any) -> list[Any]:
+    """Trials whose training was begun and is over, also where the net did not survive it."""
+    over = [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED")]  # not broken off
+    return [t for t in over if _SIZE in t.user_attrs]
+
+
+def _why_refused(trials: Sequence[Any]) -> str:
+    sizes = [t.user_attrs[_TOO_LARGE] for t in trials if _TOO_LARGE in t.user_attrs]
+    if not sizes:
+        return (
+            f"{len(trials)} nets in a row cannot be, as said of each: begin with another --recipe."
+        )
+    return (
+        f"{len(trials)} nets in a row were refused, and the smallest has {min(sizes):,} parameters: allow "
+        "more with --most-parameters, or begin with a smaller --recipe."
+    )
 
 
 def _check_same(study: Any, asked: dict[str, Any], run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from test_mixer import write_folder
 
 from audiodae.cli import main
+from audiodae.errors import AudiodaeError
 from audiodae.mixer import Mixture
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.trainer import Trainer
@@ -167,7 +169,34 @@ def test_a_search_of_an_earlier_version_goes_on(root: Path) -> None:
 def test_nets_that_are_too_large_are_not_trained(root: Path) -> None:
     output = tune(root, "small", "denoiser", "--trials", "3", "--most-parameters", "60000")
     models = [json.loads(p.read_text()) for p in (root / "small").glob("trials/*/recipe.json")]
-    assert len(models) + output.count("are too many") == 3 and models
+    assert len(models) == 3 and "are too many" in output  # which cost no training
+
+
+def test_where_no_net_is_small_enough_the_search_ends_and_goes_on_with_more(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiodae.tune._REFUSED_IN_A_ROW", 3)  # each takes a moment
+    monkeypatch.setattr("audiodae.tune._draw", lambda *_: None)
+    run = ("none", "denoiser", "--trials", "2")
+    said = tune(root, *run, "--most-parameters", "100", refused=True)
+    assert said.count("are too many") == 3 and not losses(root / "none")
+    smallest = re.search(r"smallest has ([\d,]+) parameters: allow more", said)
+    assert smallest and int(smallest[1].replace(",", "")) > 100
+    tune(root, *run[:-1], "1")
+    assert len(losses(root / "none")) == 1  # those before did not count
+    said = tune(root, *run, "--most-parameters", "100", refused=True)
+    assert "best.toml is the best of the 1 that were trained" in said
+
+
+def test_where_no_training_is_survived_it_is_said(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(trainer: Trainer) -> None:
+        raise AudiodaeError("The loss is no number.")
+
+    monkeypatch.setattr(Trainer, "train", dies)
+    said = tune(root, "dead", "denoiser", "--trials", "2", refused=True)
+    assert said.count("trial ") == 2 and "None of the 2 trainings came to a loss" in said
 
 
 def test_a_family_is_searched_like_a_denoiser(root: Path) -> None:
