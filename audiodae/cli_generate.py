@@ -8,7 +8,7 @@ import click
 
 from audiodae.cli_words import NAME
 from audiodae.errors import printable
-from audiodae.progress import bar, failed
+from audiodae.progress import bar, failed, say
 
 DEFAULT = "variational-16k"
 _FOLDER = click.option(
@@ -73,17 +73,20 @@ def generate(
     from audiodae.latents import Trained
     from audiodae.walk import each, recordings
 
+    names = [f"noise-{seed}-{number:04d}" for number in range(count)]
+    paths = task.places(target, names, overwrite)
     found = recordings(like, [target])
     trained = Trained.load(model, device)
+    task.check(trained.net, count, seconds)
     with bar(found, quiet or not found) as shown:
-        outcomes = list(each(found, lambda f: task.texture_of(f.source, trained.net, shown.update)))
+        outcomes = list(
+            each(found, lambda f: task.texture_of(f.source, trained.net, shown.update, _warn))
+        )
     textures = [outcome.value for outcome in outcomes if outcome.value is not None]
     bad = failed(outcomes)
     if textures or not like:
-        names = [f"noise-{seed}-{number:04d}" for number in range(count)]
         sounds = task.generate(trained.net, count, seconds, like=textures, seed=seed)
-        rate = trained.net.sample_rate
-        for path in task.write_sounds(target, names, sounds, rate, overwrite):
+        for path in task.write_sounds(paths, sounds, trained.net.sample_rate):
             if not quiet:
                 click.echo(printable(str(path)))
     if bad:
@@ -113,9 +116,13 @@ def interpolate(
     from audiodae import generate as task
     from audiodae.latents import Trained
 
+    paths = task.places(target, [f"{number:02d}" for number in range(steps)], overwrite)
     trained = Trained.load(model, device)
-    names = [f"{number:02d}" for number in range(steps)]
-    sounds = task.interpolate(a, b, trained.net, steps)
-    for path in task.write_sounds(target, names, sounds, trained.net.sample_rate, overwrite):
+    sounds = task.interpolate(a, b, trained.net, steps, _warn)
+    for path in task.write_sounds(paths, sounds, trained.net.sample_rate):
         if not quiet:
             click.echo(printable(str(path)))
+
+
+def _warn(warning: str) -> None:
+    say(f"Warning: {warning}")

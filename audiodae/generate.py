@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from audiodae.latents import Patches, Progress, encode, sound
 from audiodae.texture import Texture
 
 Audio = npt.NDArray[np.float32]
+Warn = Callable[[str], object]
+"""Called with each sentence about what is wrong with a recording that is used all the same."""
 
 _MOST_SECONDS = 60.0  # of a recording that are listened to
 _FARTHEST = 0.5  # part of the way from one recording to another
@@ -29,10 +31,12 @@ def texture_of(
     path: str | os.PathLike[str],
     autoencoder: Autoencoder,
     progress: Progress | None = None,
+    warn: Warn | None = None,
 ) -> Texture:
     """The texture of a recording (of its first minute or so). Raises `AudioError` for what is no sound."""
     latents, squares, count = [], torch.zeros(()), 0
-    for block in Patches(path, autoencoder, progress, whole_only=True):
+    reader = Patches(path, autoencoder, progress, whole_only=True)
+    for block in reader:
         latent = encode(autoencoder, block)
         with torch.inference_mode():
             squares = squares + (block - autoencoder.decode(latent)).square().sum(dim=(0, 1)).cpu()
@@ -40,6 +44,7 @@ def texture_of(
         count += block.shape[0] * block.shape[1]
         if count * autoencoder.config.hop_length > _MOST_SECONDS * autoencoder.sample_rate:
             break
+    _pass_on(reader, warn)
     residual = (squares / count).sqrt().numpy().astype(np.float64)
     return Texture.fit(np.concatenate(latents), residual)
 
@@ -56,8 +61,14 @@ def generate(
 
     Without `like` each is drawn from the prior. With textures of recordings each sounds like one of
     them, drawn at random and moved up to half way towards another. The same seed gives the same
-    latents. Raises `AudiodaeError` for a model that is not variational and for impossible numbers.
+    latents. Raises `AudiodaeError` as `check`.
     """
+    check(autoencoder, count, seconds)
+    return _generated(autoencoder, count, seconds, like, seed)
+
+
+def check(autoencoder: Autoencoder, count: int, seconds: float) -> None:
+    """Raise `AudiodaeError` for a model that is not variational and for impossible numbers."""
     if count < 1 or not 0.1 <= seconds <= 3600.0:
         raise AudiodaeError(
             f"{count} noises of {seconds:g} s: give at least one, of 0.1 s to an hour."
@@ -67,6 +78,11 @@ def generate(
             "Noise is drawn from the latent space of a variational autoencoder, and this model is "
             "none: leave out --model or give one with a Gaussian bottleneck."
         )
+
+
+def _generated(
+    autoencoder: Autoencoder, count: int, seconds: float, like: Sequence[Texture], seed: int
+) -> Iterator[Audio]:
     config = autoencoder.config
     for number in range(count):
         rng = np.random.default_rng((seed, number))
@@ -97,6 +113,7 @@ def interpolate(
     b: str | os.PathLike[str],
     autoencoder: Autoencoder,
     steps: int = 7,
+    warn: Warn | None = None,
 ) -> Iterator[Audio]:
     """From one recording to another in `steps` sounds, along straight lines in the latent space.
 
@@ -105,7 +122,7 @@ def interpolate(
     """
     if steps < 2:
         raise AudiodaeError(f"{steps} steps from one recording to another: give at least two.")
-    ends = [_beginning(path, autoencoder) for path in (a, b)]
+    ends = [_beginning(path, autoencoder, warn) for path in (a, b)]
     common = min(len(end) for end in ends)
     samples = common * autoencoder.config.patch_samples
     for part in np.linspace(0.0, 1.0, steps).tolist():
@@ -115,29 +132,42 @@ def interpolate(
         yield _within_full_scale(_whole(autoencoder, levels, samples))
 
 
-def write_sounds(
-    folder: Path, names: Iterable[str], sounds: Iterable[Audio], sample_rate: int, overwrite: bool
-) -> Iterator[Path]:
-    """Write each sound to `FOLDER/NAME.wav`, 16 bits; nothing is replaced unless `overwrite`."""
+def places(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
+    """`FOLDER/NAME.wav` of each. Raises `AudiodaeError` where one is there, unless `overwrite`."""
     paths = [folder / f"{name}.wav" for name in names]
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
         raise AudiodaeError(f"{there[0]} is there already: --overwrite replaces it.")
-    folder.mkdir(parents=True, exist_ok=True)
+    return paths
+
+
+def write_sounds(
+    paths: Iterable[Path], sounds: Iterable[Audio], sample_rate: int
+) -> Iterator[Path]:
+    """Write each sound, 16 bits; folders are made once there is something to be in them."""
     for path, samples in zip(paths, sounds, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
         with Writer(path, sample_rate, 1, subtype="PCM_16") as writer:
             writer.write(samples[None])
         yield path
 
 
-def _beginning(path: str | os.PathLike[str], autoencoder: Autoencoder) -> Tensor:
+def _beginning(path: str | os.PathLike[str], autoencoder: Autoencoder, warn: Warn | None) -> Tensor:
     blocks, count = [], 0
-    for block in Patches(path, autoencoder, whole_only=True):
+    reader = Patches(path, autoencoder, whole_only=True)
+    for block in reader:
         blocks.append(encode(autoencoder, block))
         count += len(block)
         if count * autoencoder.config.patch_samples > _MOST_SECONDS * autoencoder.sample_rate:
             break
+    _pass_on(reader, warn)
     return torch.cat(blocks)
+
+
+def _pass_on(reader: Patches, warn: Warn | None) -> None:
+    if warn is not None:
+        for warning in reader.warnings:
+            warn(warning)
 
 
 def _overlapped(autoencoder: Autoencoder, latents: Tensor) -> Tensor:

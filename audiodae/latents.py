@@ -102,21 +102,23 @@ class Patches:
         with Reader(self.path) as reader:
             self.sample_rate = rate = reader.info.sample_rate
             resampler = Resampler(rate, self.autoencoder.sample_rate)
-            for block in reader.blocks(_READ_FRAMES):
-                mono = np.asarray(block.mean(axis=0, dtype=np.float32))[None]
-                self.frames += block.shape[1]
-                if self.listener is not None:
-                    self.listener(block, rate)
-                yield torch.from_numpy(resampler.feed(mono))
-                if self.progress is not None:
-                    self.progress(block.shape[1] / rate)
-            yield torch.from_numpy(resampler.flush())
-            self.warnings += reader.warnings
-            if reader.nonfinite:
-                self.warnings.append(
-                    f"{self.path} has {reader.nonfinite} samples that are no numbers; they were "
-                    "taken for silence."
-                )
+            try:
+                for block in reader.blocks(_READ_FRAMES):
+                    mono = np.asarray(block.mean(axis=0, dtype=np.float32))[None]
+                    self.frames += block.shape[1]
+                    if self.listener is not None:
+                        self.listener(block, rate)
+                    yield torch.from_numpy(resampler.feed(mono))
+                    if self.progress is not None:
+                        self.progress(block.shape[1] / rate)
+                yield torch.from_numpy(resampler.flush())
+            finally:  # also where only a beginning is listened to
+                self.warnings += reader.warnings
+                if reader.nonfinite:
+                    self.warnings.append(
+                        f"{self.path} has {reader.nonfinite} samples that are no numbers; they were "
+                        "taken for silence."
+                    )
 
 
 def encode(autoencoder: Autoencoder, patches: Tensor) -> Tensor:

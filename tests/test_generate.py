@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 from sounds import read, write
 from tasks_model import RATE, machine
@@ -108,3 +109,47 @@ def test_the_commands(tmp_path, variational_model):
     missing = run("interpolate", a, tmp_path / "no.wav", "-o", tmp_path / "way2", *model)
     assert missing.exit_code == 1 and "no.wav cannot be read" in missing.output
     assert not list((tmp_path / "way2").glob("*"))
+
+
+def test_what_is_wrong_with_a_recording_is_said(tmp_path, variational_model):
+    sound = machine(70.0)[None]  # more than is listened to
+    sound[0, :100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", sound[0], RATE, subtype="FLOAT")
+    write(tmp_path / "cut.wav", machine(2.0)[None])
+    whole = (tmp_path / "cut.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[:-9000])
+    model = ("--model", variational_model.name)
+    sources = (tmp_path / "nan.wav", tmp_path / "cut.wav")
+    like = [word for source in sources for word in ("--like", source)]
+    made = run("generate", "-n", 1, "-o", tmp_path / "out", "--seconds", 1, *like, *model)
+    way = run("interpolate", *sources, "-o", tmp_path / "way", "--steps", 2, *model)
+    for result in (made, way):
+        assert result.exit_code == 0, result.output
+        assert "nan.wav has 100 samples that are no numbers" in result.stderr
+        assert result.stderr.count("Warning: ") == 2 and "cut.wav is cut short" in result.stderr
+
+
+def test_what_cannot_be_is_said_before_any_recording_is_heard(tmp_path, plain_model):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "noise-0-0000.wav").write_text("mine")
+    like = ("--like", tmp_path / "no.wav")
+    again = run("generate", "-n", 1, "-o", out, *like)
+    assert again.exit_code == 1 and "--overwrite" in again.output
+    other = run("generate", "-n", 1, "-o", tmp_path / "a", *like, "--model", plain_model.name)
+    assert other.exit_code == 1 and "variational" in other.output
+    for result in (again, other):
+        assert "no.wav" not in result.output
+
+
+def test_what_fails_leaves_no_folder(tmp_path, plain_model, variational_model):
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    model = ("--model", variational_model.name)
+    for words in (
+        ("interpolate", tmp_path / "no.wav", tmp_path / "a.wav", *model),
+        ("generate", "-n", 1, "--model", plain_model.name),
+        ("generate", "-n", 1, "--seconds", 0, *model),
+    ):
+        made = run(*words, "-o", tmp_path / "out" / "deep")
+        assert made.exit_code == 1 and "Error: " in made.output
+        assert not (tmp_path / "out").exists()
