@@ -5,7 +5,7 @@ end covers all before it.
 
     4   b"ADAE"
     1   version of the format, 1
-    1   length of the model's name, then the name in UTF-8
+    1   length of the model's name, then the name in UTF-8 (or the bytes of a path that is none)
     8   first bytes of the SHA-256 of the model's weights
     4   sample rate of the original, Hz
     8   its length in samples
@@ -53,7 +53,7 @@ class Compressed:
 
 def to_bytes(content: Compressed) -> bytes:
     c = content
-    name = c.model.encode()
+    name = c.model.encode("utf-8", "surrogateescape")  # also paths that are no text
     if len(name) > 255:
         raise AudioError(f"The model's name has {len(name)} bytes; up to 255 can be stored.")
     fields = _FIELDS.pack(c.sha256, c.sample_rate, c.samples, c.patches, c.latent, c.step)
@@ -77,9 +77,9 @@ def from_bytes(data: bytes, path: object) -> Compressed:
         )
     begin = 6 + data[5]
     try:
-        model = data[6:begin].decode()
+        model = data[6:begin].decode("utf-8", "surrogateescape")
         sha256, rate, samples, patches, latent, step = _FIELDS.unpack_from(data[:-4], begin)
-    except (UnicodeDecodeError, struct.error) as error:
+    except struct.error as error:
         raise AudioError(
             f"{path} has a header that makes no sense: it was not written by us."
         ) from (error)

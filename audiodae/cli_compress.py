@@ -17,8 +17,8 @@ _TARGET = click.option(
     "-o",
     "--output",
     "target",
-    type=click.Path(path_type=Path),
-    help="A file for a single SRC, or a folder.  [default: beside each SRC]",
+    type=click.Path(),  # as written: a slash at its end says that it is a folder
+    help="A file for a single SRC, or a folder (such as small/).  [default: beside each SRC]",
 )
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
@@ -43,7 +43,7 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 def compress(
     ctx: click.Context,
     sources: tuple[str, ...],
-    target: Path | None,
+    target: str | None,
     model: str,
     fineness: float | None,
     measure: bool,
@@ -61,21 +61,20 @@ def compress(
     audiodae compress a.wav -o a.adae --measure
     audiodae compress recordings/ -o small/
     """
-    from audiodae.compress import FINENESS, SUFFIX, compress_file
+    from audiodae.compress import FINENESS, SUFFIX, check_fineness, compress_file
     from audiodae.compress_quality import quality
     from audiodae.latents import Trained
     from audiodae.walk import each, mirrored, recordings
 
-    found = recordings(sources, [target] if target else [])
+    step = check_fineness(FINENESS if fineness is None else fineness)
+    found = recordings(sources, [Path(target)] if target else [])
     targets = mirrored(found, target, SUFFIX, overwrite=overwrite)
     trained = Trained.load(model, device)
-    step = FINENESS if fineness is None else fineness
     rows: list[dict[str, Any]] = []
     with bar(found, quiet) as shown:
 
         def work(item: Any) -> dict[str, Any]:
             goes = targets[item.source]
-            goes.parent.mkdir(parents=True, exist_ok=True)
             content, size, warnings = compress_file(
                 item.source, goes, trained, fineness=step, progress=shown.update
             )
@@ -110,7 +109,7 @@ def compress(
 def decompress(
     ctx: click.Context,
     sources: tuple[Path, ...],
-    target: Path | None,
+    target: str | None,
     model: str | None,
     overwrite: bool,
     device: str,
@@ -126,17 +125,16 @@ def decompress(
     from audiodae.compress import decompress_file, found_compressed
     from audiodae.formats import AUDIO_SUFFIXES
     from audiodae.latents import Trained
-    from audiodae.walk import each, mirrored
+    from audiodae.walk import each, means_folder, mirrored
 
     found = found_compressed(sources)
-    suffix = target.suffix.lower() if target and not target.is_dir() else ""
+    suffix = Path(target).suffix.lower() if target and not means_folder(target) else ""
     suffix = suffix if suffix in AUDIO_SUFFIXES else ".wav"
     targets = mirrored(found, target, suffix, overwrite=overwrite)
     load = cache(Trained.load)
 
     def work(item: Any) -> str:
         goes = targets[item.source]
-        goes.parent.mkdir(parents=True, exist_ok=True)
         trained = load(model or read(item.source).model, device)
         content = decompress_file(item.source, goes, trained)
         return f"{item.source} -> {goes} ({content.seconds:.1f} s)"

@@ -41,8 +41,7 @@ def compress(
     The quantiser's step is `fineness` times the deviation of the recording's latents: smaller is
     finer and costs more bits. Raises `AudioError` for what cannot be read or holds no sound.
     """
-    if not 0.01 <= fineness <= 10.0:
-        raise AudioError(f"fineness is {fineness:g}: give a step from 0.01 to 10 deviations.")
+    check_fineness(fineness)
     patches = Patches(path, model.net, progress)
     latents = np.concatenate([encode(model.net, block).cpu().numpy() for block in patches])
     # As it will be read back: float32.
@@ -63,12 +62,24 @@ def compress(
     return content, patches.warnings
 
 
+def check_fineness(fineness: float) -> float:
+    """As it came. Raises `AudioError` for one that is too small or too large."""
+    if not 0.01 <= fineness <= 10.0:
+        raise AudioError(f"fineness is {fineness:g}: give a step from 0.01 to 10 deviations.")
+    return fineness
+
+
 def decompress(content: Compressed, model: Trained) -> Iterator[npt.NDArray[np.float32]]:
     """The sound of what `compress` made, `(1, n)` float32 blocks at the rate of the original.
 
     Raises `CheckpointError` when `model` is not the one it was compressed with, and `AudioError` for
     numbers that do not go together.
     """
+    _check(content, model)
+    return _sound(content, model)
+
+
+def _check(content: Compressed, model: Trained) -> None:
     mark = bytes.fromhex(model.sha256)[:8]
     if content.sha256 != mark:
         raise CheckpointError(
@@ -76,16 +87,26 @@ def decompress(content: Compressed, model: Trained) -> Iterator[npt.NDArray[np.f
             f"{model.name!r} ({mark.hex()}...) was loaded: give that model with --model."
         )
     config = model.net.config
-    samples = -(-content.samples * model.net.sample_rate // content.sample_rate)
+    samples = _samples(content, model)
     if (content.patches, content.latent) != (-(-samples // config.patch_samples), config.latent):
         raise AudioError(
             f"It says {content.patches} patches of {content.latent} numbers for {content.samples} samples, "
             "which do not go together: it was not written by us."
         )
+
+
+def _samples(content: Compressed, model: Trained) -> int:
+    """The length at the model's rate."""
+    return -(-content.samples * model.net.sample_rate // content.sample_rate)
+
+
+def _sound(content: Compressed, model: Trained) -> Iterator[npt.NDArray[np.float32]]:
     numbers = latent_code.unpack(content.payload, content.patches, content.latent)
     resampler = Resampler(model.net.sample_rate, content.sample_rate)
     left = content.samples
-    for piece in sound(model.net, _decoded(numbers, content.step, model.net), samples):
+    for piece in sound(
+        model.net, _decoded(numbers, content.step, model.net), _samples(content, model)
+    ):
         block = resampler.feed(piece[None])[:, :left]
         left -= block.shape[1]
         if block.shape[1]:
@@ -109,16 +130,25 @@ def compress_file(
     fineness: float = FINENESS,
     progress: Progress | None = None,
 ) -> tuple[Compressed, int, list[str]]:
-    """Compress a recording into an `.adae` file; what it holds, its size in bytes, and warnings."""
+    """Compress a recording into an `.adae` file; what it holds, its size in bytes, and warnings.
+
+    The folder of the target is made once there is something to be in it.
+    """
     content, warnings = compress(source, model, fineness=fineness, progress=progress)
+    target.parent.mkdir(parents=True, exist_ok=True)
     return content, adae_file.write(target, content), warnings
 
 
 def decompress_file(source: Path, target: Path, model: Trained) -> Compressed:
-    """Turn an `.adae` file into sound, 16 bits, in the format of the target's suffix."""
+    """Turn an `.adae` file into sound, 16 bits, in the format of the target's suffix.
+
+    The folder of the target is made once there is something to be in it.
+    """
     content = adae_file.read(source)
+    blocks = decompress(content, model)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with Writer(target, content.sample_rate, 1) as writer:
-        for block in decompress(content, model):
+        for block in blocks:
             writer.write(np.clip(block, -1.0, 1.0))
     return content
 
@@ -128,7 +158,8 @@ def found_compressed(sources: Iterable[Path]) -> list[Found]:
     found: list[Found] = []
     for source in sources:
         if source.is_dir():
-            inside = sorted(path for path in source.rglob(f"*{SUFFIX}") if path.is_file())
+            files = (path for path in source.rglob("*") if path.suffix.lower() == SUFFIX)
+            inside = sorted(path for path in files if path.is_file())
             found += [Found(path, path.relative_to(source), source) for path in inside]
             if not inside:
                 reason = f"{source} holds no {SUFFIX} file."

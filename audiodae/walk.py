@@ -54,38 +54,66 @@ def each(found: Sequence[Found], work: Callable[[Found], T]) -> Iterator[Outcome
 
 def mirrored(
     found: Sequence[Found],
-    target: Path | None,
+    target: str | os.PathLike[str] | None,
     suffix: str,
     *,
     overwrite: bool = False,
 ) -> dict[Path, Path]:
     """Where the result of each recording goes: the same tree below `target`, with another suffix.
 
-    A `target` that ends in `suffix` is the file itself, for a single recording; None is beside the
-    source. Raises `AudiodaeError` when two results would be one file, or one is there already.
+    A `target` that ends in `suffix` is the file itself, for a single recording, unless it is a folder
+    or ends in a slash; None is beside the source. Raises `AudiodaeError` for a single recording's
+    `target` with another suffix, and when two results would be one file, or one is there already.
     """
     targets: dict[Path, Path] = {}
     taken: dict[str, Path] = {}
-    named = target is not None and target.suffix.lower() == suffix and not target.is_dir()
-    if named and len(found) != 1:
-        raise AudiodaeError(
-            f"{target} is one file, but there are {len(found)} recordings: give a folder with -o."
-        )
+    named = target is not None and not means_folder(target) and _names_a_file(target, suffix, found)
+    folder = None if target is None else Path(target)
     for item in found:
         if item.action == "refuse":
             continue
-        if target is None:
+        if folder is None:
             goes = item.source.with_suffix(suffix)
         else:
-            goes = target if named else target / item.relative.with_suffix(suffix)
+            goes = folder if named else folder / item.relative.with_suffix(suffix)
         place = os.path.realpath(goes)
-        if place in taken or place == os.path.realpath(item.source):
-            other = taken.get(place, item.source)
+        if place == os.path.realpath(item.source):
             raise AudiodaeError(
-                f"{other} and {item.source} would both become {goes}: keep them apart with -o."
+                f"What becomes of {item.source} would replace it: give another place with -o."
+            )
+        if place in taken:
+            raise AudiodaeError(
+                f"{taken[place]} and {item.source} would both become {goes}: rename one of them, or give "
+                "them in two runs with different -o."
             )
         if goes.exists() and not overwrite:
             raise AudiodaeError(f"{goes} is there already: --overwrite replaces it.")
         taken[place] = item.source
         targets[item.source] = goes
     return targets
+
+
+def means_folder(target: str | os.PathLike[str]) -> bool:
+    """Whether outputs go into it, whatever its suffix."""
+    return os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep))
+
+
+def _names_a_file(target: str | os.PathLike[str], suffix: str, found: Sequence[Found]) -> bool:
+    path = Path(target)
+    if not os.fspath(target):
+        raise AudiodaeError("The name of the output is empty: is a variable not set?")
+    if path.suffix.lower() == suffix:
+        if len(found) != 1:
+            raise AudiodaeError(
+                f"{target} is one file, but there are {len(found)} recordings: give a folder with -o."
+            )
+        return True
+    single = len(found) == 1 and found[0].tree is None
+    if single and path.suffix:
+        raise AudiodaeError(
+            f"{target} is no name for what becomes of {found[0].source}: give one such as "
+            f"{path.with_suffix(suffix)}, or {target}{os.sep} where a folder is meant."
+        )
+    if os.path.lexists(target):
+        raise AudiodaeError(f"{target} is there and is no folder: give another one with -o.")
+    return False

@@ -1,7 +1,9 @@
 """What is packed comes back, and nothing else passes for it."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +140,7 @@ def test_folders_there_and_back(tmp_path, plain_model):
     words = (tmp_path / "in", "-o", tmp_path / "no", "--model", plain_model.name)
     none = run("compress", *words, "--fineness", "0")
     assert none.exit_code == 1 and "fineness is 0" in none.output
+    assert none.output.count("fineness") == 1 and not (tmp_path / "no").exists()
     there = run(
         "compress",
         tmp_path / "in",
@@ -169,6 +172,9 @@ def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
     soundfile.write(tmp_path / "a.flac", machine(1.0), RATE)
     collide = run("compress", tmp_path / "a.wav", tmp_path / "a.flac", "--model", plain_model.name)
     assert collide.exit_code == 1 and "would both become" in collide.output
+    assert "rename one" in collide.output and "two runs" in collide.output
+    itself = run("decompress", tmp_path / "a.wav")
+    assert itself.exit_code == 1 and "would replace it" in itself.output
     once = run("compress", tmp_path / "a.wav", "--model", plain_model.name)
     assert once.exit_code == 0 and "bit/s" in once.output
     again = run("compress", tmp_path / "a.wav", "--model", plain_model.name)
@@ -180,3 +186,58 @@ def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
         made = run("decompress", tmp_path / wrong, "-o", tmp_path / "c.wav")
         assert made.exit_code == 1 and wrong in made.output
         assert "Traceback" not in made.output
+
+
+def test_endings_in_capitals_are_found_in_folders(tmp_path, plain_model):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "F.ADAE").write_bytes(packed(tmp_path, plain_model))
+    made = run("decompress", tmp_path / "in", "-o", tmp_path / "out")
+    assert made.exit_code == 0 and (tmp_path / "out" / "F.wav").is_file(), made.output
+
+
+def packed(tmp_path, model):
+    write(tmp_path / "some.wav", machine(1.0)[None])
+    return to_bytes(compress(tmp_path / "some.wav", model)[0])
+
+
+def test_a_model_may_have_a_name_that_is_no_text(tmp_path, plain_model):
+    odd = tmp_path / os.fsdecode(b"m\xff.safetensors")
+    for ending in (".safetensors", ".json"):
+        odd.with_suffix(ending).write_bytes(Path(plain_model.name).with_suffix(ending).read_bytes())
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    there = run("compress", tmp_path / "a.wav", "--model", odd)
+    assert there.exit_code == 0, there.output
+    back = run("decompress", tmp_path / "a.adae", "-o", tmp_path / "b.wav")
+    assert back.exit_code == 0 and (tmp_path / "b.wav").is_file(), back.output
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_a_name_with_an_ending_is_a_folder_only_where_it_says_so(tmp_path, plain_model, command):
+    (tmp_path / "a.adae").write_bytes(packed(tmp_path, plain_model))
+    pair = ("some.wav", "some.adae") if command == "compress" else ("a.adae", "a.wav")
+    source, made = tmp_path / pair[0], pair[1]
+    words = (command, source, "--model", plain_model.name, "-o")
+    refused = run(*words, tmp_path / "x.bin")
+    assert refused.exit_code == 1 and not (tmp_path / "x.bin").exists()
+    assert f"such as {(tmp_path / 'x').with_suffix(Path(made).suffix)}, or " in refused.output
+    empty = run(*words, "")
+    assert empty.exit_code == 1 and "output is empty" in empty.output
+    (tmp_path / "there").touch()
+    taken = run(*words, tmp_path / "there")
+    assert taken.exit_code == 1 and "is no folder" in taken.output
+    (tmp_path / "z.bin").mkdir()
+    for folder in ("x.bin/", "z.bin", "plain", made + "/"):
+        done = run(*words, f"{tmp_path}/{folder}")
+        assert done.exit_code == 0 and (tmp_path / folder / made).is_file(), done.output
+
+
+def test_what_fails_leaves_no_folder(tmp_path, plain_model, variational_model):
+    (tmp_path / "text.wav").write_text("no sound")
+    (tmp_path / "a.adae").write_bytes(packed(tmp_path, plain_model))
+    for command, source, model in (
+        ("compress", "text.wav", plain_model),
+        ("decompress", "text.wav", plain_model),
+        ("decompress", "a.adae", variational_model),
+    ):
+        made = run(command, tmp_path / source, "-o", tmp_path / "out", "--model", model.name)
+        assert made.exit_code == 1 and not (tmp_path / "out").exists(), made.output
