@@ -15,7 +15,6 @@ from audiodae.progress import bar, failed, say
 DEFAULT = "vanilla-16k"
 _DETECTOR = "anomaly-detector"
 _DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 
 
 @click.group(short_help="Find recordings that are not like the normal ones.")
@@ -46,7 +45,7 @@ def anomaly() -> None:
 )
 @click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @_DEVICE
-@_QUIET
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.pass_context
 def fit(
     ctx: click.Context,
@@ -104,7 +103,7 @@ def fit(
     help="Draw spectrograms and scores into this folder (PNG).",
 )
 @_DEVICE
-@_QUIET
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress; the scores are the result.")
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -118,11 +117,12 @@ def score(
 ) -> None:
     """Score recordings: over 1 is odd. Says where, and draws it with --plot.
 
-    The exit code is 1 when a recording could not be read, not when one is odd.
+    The exit code is 1 when a recording could not be read or drawn, not when one is odd.
     """
     from audiodae import anomaly as task
     from audiodae.detector_file import read_detector
     from audiodae.latents import Trained
+    from audiodae.report import explain
     from audiodae.walk import each, recordings
 
     known = read_detector(detector)
@@ -144,6 +144,7 @@ def score(
                 f"{other} and {item.source} would both be drawn to {target}: score them in two runs."
             )
         pictures[target] = item.source
+    undrawn: list[str] = []
     with bar(found, quiet) as shown:
 
         def work(item: Any) -> tuple[task.Scores, list[str]]:
@@ -151,8 +152,11 @@ def score(
             scores = task.score(rows, known, patch_seconds)
             if plot is not None:
                 target = plot / item.relative.with_name(item.relative.name + ".png")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                plot_scores(item.source, scores, target)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    plot_scores(item.source, scores, target)
+                except Exception as error:  # the score is there all the same
+                    undrawn.append(explain(error, target))
             return scores, list(warnings)
 
         outcomes = list(each(found, work))
@@ -169,5 +173,10 @@ def score(
             click.echo(printable(f"{scores.clip:8.2f}  {verdict}  {source}  {spans}".rstrip()))
             for warning in warnings:
                 say(f"Warning: {warning}")
-    if failed(outcomes):
+    bad = failed(outcomes)
+    if undrawn:
+        say(f"{len(undrawn)} of {len(done)} could not be drawn:")
+    for reason in undrawn:
+        say(f"  {reason}")
+    if bad or undrawn:
         ctx.exit(1)

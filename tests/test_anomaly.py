@@ -301,6 +301,29 @@ def test_the_commands_on_folders(tmp_path, normal, plain_model):
     assert len(rows["gap.wav"]["patch_scores"]) == 15
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_score(tmp_path, detector, plain_model):
+    write_detector(tmp_path / "d", detector)
+    (tmp_path / "in").mkdir()
+    long = "x" * 250 + ".wav"  # with .png no file system has it
+    for name in (long, "a.wav"):
+        write(tmp_path / "a.wav", machine(1.0)[None])
+        (tmp_path / "a.wav").rename(tmp_path / "in" / name)
+    made = run("score", tmp_path / "in", "-m", tmp_path / "d", "--plot", tmp_path / "p")
+    assert made.exit_code == 1 and len(made.stdout.splitlines()) == 2 and long in made.stdout
+    assert "1 of 2 could not be drawn:" in made.stderr and f"{long}.png cannot" in made.stderr
+    assert "could not be used" not in made.stderr
+    assert [p.name for p in (tmp_path / "p").iterdir()] == ["a.wav.png"]
+
+
+def test_quiet_scores_are_scores(tmp_path, detector):
+    write_detector(tmp_path / "d", detector)
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    made = run("score", "-q", tmp_path / "a.wav", "-m", tmp_path / "d")
+    assert made.exit_code == 0 and "a.wav" in made.stdout and not made.stderr
+    told = run("score", "--help").output
+    assert "the scores are the result" in " ".join(told.split()) and "Say only" not in told
+
+
 def test_of_silence_alone_a_detector_still_gives_numbers(plain_model, tmp_path):
     silence = np.zeros(16000 * 4, np.float32)
     for i in range(9):
