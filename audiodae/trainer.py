@@ -196,7 +196,7 @@ class Trainer:
             )
         if (
             self.world > 1
-        ):  # none ends before it is saved, or whoever started them would end the others
+        ):  # none ends before it is saved: whoever started them would end the others
             with contextlib.suppress(RuntimeError):  # the first is gone, and has said why
                 dist.all_reduce(waited := torch.zeros(1, device=self.device))
                 waited.tolist()

@@ -107,9 +107,7 @@ def spread(
                 if i in died or losses[i] >= _TRIES:
                     yield _lost(jobs[i])
                     continue
-                if (
-                    bulletin.worker[i] < 0
-                ):  # done, and only the word of it was lost: it may be done again
+                if bulletin.worker[i] < 0:  # done, and only the word of it was lost: done again
                     jobs[i] = replace(jobs[i], replaces=tuple(jobs[i].outputs))
                 bulletin.worker[i], bulletin.heard[i] = 0, 0.0
                 waiting.appendleft(i)
