@@ -194,9 +194,8 @@ class Trainer:
                 if good_step
                 else "stopped before there was anything to save; the same command begins anew"
             )
-        if (
-            self.world > 1
-        ):  # none ends before it is saved: whoever started them would end the others
+        if self.world > 1:
+            # None ends before it is saved: whoever started them would end the others.
             with contextlib.suppress(RuntimeError):  # the first is gone, and has said why
                 dist.all_reduce(waited := torch.zeros(1, device=self.device))
                 waited.tolist()
