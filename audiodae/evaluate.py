@@ -85,8 +85,7 @@ def evaluate(
     }
     every, notes = _dnsmos_plan(dnsmos_every)
     for pair in pairs:  # before any work
-        for path in (pair.clean, *(of_name[pair.name] for of_name in files.values())):
-            check_alike(path, pair.noisy)
+        check_alike(pair.noisy, [pair.clean, *(of_name[pair.name] for of_name in files.values())])
     rows: list[tuple[str, Pair, float, dict[str, float], Future[dict[str, float]]]] = []
     waiting: deque[Future[dict[str, float]]] = deque()
     warm: set[str] = set()

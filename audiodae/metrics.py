@@ -197,7 +197,7 @@ def _cells(x: Signal, s: Signal, sample_rate: int) -> tuple[Tensor, Tensor] | No
     kept = [index for index, rate in enumerate(rates) if rate >= _LOWEST_ERB]
     band = torch.tensor([int(rates[index]) - _LOWEST_ERB for index in kept])
     along, power = [], []
-    for part in frame_blocks(s.size, stft.n_fft, hop):
+    for part in frame_blocks(stft, s.size):
         y_spec, s_spec = stft.analyse(torch.from_numpy(np.stack((x[part], s[part]))))
         cells = torch.zeros(s_spec.shape[0], int(band.max()) + 1, dtype=torch.float64)
         along.append(cells.index_add(1, band, (y_spec * s_spec.conj()).real[:, kept]))
@@ -205,12 +205,12 @@ def _cells(x: Signal, s: Signal, sample_rate: int) -> tuple[Tensor, Tensor] | No
     return torch.cat(along), torch.cat(power)
 
 
-def frame_blocks(samples: int, n_fft: int, hop_length: int) -> Iterator[slice]:
+def frame_blocks(stft: Stft, samples: int) -> Iterator[slice]:
     """Stretches of so many samples that hold some whole frames each, and together all of them once."""
-    frames = max(0, (samples - n_fft) // hop_length + 1)
+    frames = stft.frames(samples)
     for first in range(0, frames, _BLOCK_FRAMES):
         last = min(first + _BLOCK_FRAMES, frames) - 1
-        yield slice(first * hop_length, last * hop_length + n_fft)
+        yield slice(first * stft.hop_length, last * stft.hop_length + stft.n_fft)
 
 
 def _checked(signal: Signal) -> npt.NDArray[np.float64]:

@@ -6,6 +6,7 @@ Files are paired by their path below the two folders; several channels are read 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,16 +78,18 @@ def read_like(path: Path, noisy: Samples, sample_rate: int, of: Path) -> Samples
     return checked(samples, noisy, f"{path}, the counterpart of {of},")
 
 
-def check_alike(path: Path, noisy: Path) -> None:
+def check_alike(noisy: Path, counterparts: Iterable[Path]) -> None:
     """Raise `AudioError` where a counterpart is of another rate or length, by what the headers say."""
-    ours, theirs = info(noisy), info(path)
-    if ours.sample_rate != theirs.sample_rate:
-        raise _other_rate(path, theirs.sample_rate, ours.sample_rate, noisy)
-    if None not in (ours.frames, theirs.frames) and ours.frames != theirs.frames:
-        raise AudioError(
-            f"{path} has {theirs.frames} samples but {noisy} has {ours.frames}: the two must be aligned "
-            "and equally long."
-        )
+    ours = info(noisy)
+    for path in counterparts:
+        theirs = info(path)
+        if ours.sample_rate != theirs.sample_rate:
+            raise _other_rate(path, theirs.sample_rate, ours.sample_rate, noisy)
+        if None not in (ours.frames, theirs.frames) and ours.frames != theirs.frames:
+            raise AudioError(
+                f"{path} has {theirs.frames} samples but {noisy} has {ours.frames}: the two must be "
+                "aligned and equally long."
+            )
 
 
 def read_pair(pair: Pair) -> tuple[Samples, Samples, int]:

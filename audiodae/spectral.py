@@ -12,6 +12,7 @@ import numpy as np
 
 from audiodae.errors import AudioError
 from audiodae.metrics import Signal, frame_blocks, pair
+from audiodae.stft import Stft
 
 _WINDOW_SECONDS = 2048 / 48_000
 _FLOOR = 1e-5 / 1024  # 160 dB under a full-scale sine; 1024 is the sum of a Hann window of 2048
@@ -48,7 +49,8 @@ def log_spectral_distance_db(
         return np.asarray(20.0 * np.log10(magnitude + _FLOOR))
 
     differences = (
-        level_db(x[part]) - level_db(s[part]) for part in frame_blocks(s.size, n_fft, hop)
+        level_db(x[part]) - level_db(s[part])
+        for part in frame_blocks(Stft(sample_rate, n_fft, hop), s.size)
     )
     frames = [np.sqrt(np.square(difference).mean(axis=1)) for difference in differences]
     return float(np.concatenate(frames).mean())

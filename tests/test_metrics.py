@@ -167,7 +167,7 @@ def test_a_constant_is_silence_however_its_mean_is_rounded(level):
 def test_blocks_of_frames_hold_every_frame_once(samples, parts, hop):
     stft = Stft(RATE, parts * hop, hop)
     x = np.arange(samples, dtype=np.float64)[None]
-    blocks = list(metrics.frame_blocks(samples, stft.n_fft, hop))
+    blocks = list(metrics.frame_blocks(stft, samples))
     if samples < stft.n_fft:
         assert not blocks
         return
