@@ -31,7 +31,7 @@ from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
 from audiodae.groups import groups_of
 from audiodae.resample import resample
-from audiodae.sources import files_below
+from audiodae.sources import walk
 
 INT16_SCALE = 32767.0
 _CACHE_FORMAT = 3  # what is decoded in another way is another array
@@ -117,19 +117,22 @@ def read_corpus(
     folders and groups they are of. With `talkers_in_folders`, which is for speech, a folder may be a group
     (see `groups`). With `full_scale`, which is for room responses, each file is as loud as can be: 16 bits
     then hold all of its decay, at whatever level it was stored. Files that cannot be read and silent ones are
-    left out and listed in `failures`; each call tries them again. Raises `AudioError` when nothing is left.
+    left out and listed in `failures`, as are folders that cannot be listed; each call tries them again.
+    Raises `AudioError` when nothing is left.
     """
     folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
     files: list[_File] = []
+    closed: list[str] = []
     for folder in folders:
-        paths = _audio_files(folder)
+        paths, problems = _audio_files(folder)
+        closed += problems
         names = [path.relative_to(folder) for path in paths]
         groups = groups_of(folder, names, talkers_in_folders)
         files += zip(paths, [folder] * len(paths), groups, strict=True)
     if not files:
         raise AudioError(
             f"No audio was found in {', '.join(map(str, folders))}: give a folder with wav, flac, "
-            "ogg, opus or mp3 files."
+            "ogg, opus or mp3 files." + "".join(f" {problem}" for problem in closed[:1])
         )
     stats = [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns, str(folder), group)
@@ -146,7 +149,8 @@ def read_corpus(
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
     clips = tuple(Clip(**clip) for clip in index["clips"])
     rates_hz = tuple((int(rate), count) for rate, count in index["rates_hz"])
-    return Corpus(clips, audio, sample_rate, tuple(index["failures"].values()), rates_hz)
+    failures = (*closed, *index["failures"].values())
+    return Corpus(clips, audio, sample_rate, failures, rates_hz)
 
 
 def _index(array_path: Path, index_path: Path) -> dict[str, Any] | None:
@@ -165,10 +169,14 @@ def _some_can_be_read(failed: list[str], mono: _Decoder) -> bool:
     return any(not isinstance(answer, AudioError) for answer in answers)
 
 
-def _audio_files(folder: Path) -> list[Path]:
+def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """Those below `folder`, sorted, and a sentence for each folder there that cannot be listed."""
     if not folder.is_dir():
         raise AudioError(f"{folder} is not a folder: give a folder with audio files in it.")
-    return sorted(path for path in files_below(folder) if path.suffix.lower() in AUDIO_SUFFIXES)
+    found = list(walk(folder))
+    paths = [path for path, problem in found if not problem and path.is_file()]
+    problems = [f"{path} {problem}" for path, problem in found if problem]
+    return sorted(path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES), problems
 
 
 def _decode(

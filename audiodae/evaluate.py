@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ def evaluate(
     run in this one.
 
     Raises `AudiodaeError` for files that do not pair up in name, sample rate or length, for
-    results that are not finite or not as long as what went in, and when a package for measuring
-    is not installed.
+    results that are not finite or not as long as what went in, when a package for measuring is
+    not installed, and when a process that measures is ended from outside.
     """
     systems = [NOISY, *(enhancers or {}), *(enhanced or {})]
     if len(set(systems)) < len(systems):
@@ -91,7 +92,7 @@ def evaluate(
     warm: set[str] = set()
     # tqdm's None: a bar on the terminal, and nothing at all where stderr is a file or a pipe.
     bar = tqdm(total=len(pairs) * len(systems), unit="clip", disable=None)
-    with bar, _one_thread(), _measuring(jobs) as pool:
+    with bar, _one_thread(), _told_of_a_death(), _measuring(jobs) as pool:
         for index, pair in enumerate(pairs):
             noisy, clean, sample_rate = read_pair(pair)
             seconds = noisy.size / sample_rate
@@ -253,3 +254,15 @@ def _measuring(jobs: int) -> Executor:
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,))
+
+
+@contextmanager
+def _told_of_a_death() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise AudiodaeError(
+            "A process that measured was ended from outside. If memory was short, use fewer jobs; a script "
+            "that measures with several must do so under `if __name__ == '__main__':`, since each of them "
+            "reads the script too."
+        ) from error

@@ -144,11 +144,6 @@ def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str
                 yield path, ""
 
 
-def files_below(folder: Path) -> list[Path]:
-    """The regular files that `walk` finds."""
-    return [path for path, problem in walk(folder) if not problem and path.is_file()]
-
-
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Whether a path fits a glob, part by part; `**` stands for any number of folders."""
     if not pattern:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -27,15 +28,28 @@ from audiodae.options import Options
 from audiodae.report import FileReport
 
 _POLL_SECONDS = 0.1
+_NONE_STARTED = (
+    "No worker process could be started: a script that cleans with several processes must do so under "
+    "`if __name__ == '__main__':`, since each of them reads the script too. If memory was short, use "
+    "fewer jobs."
+)
 _TRIES = 2  # of a recording, where nobody can say with which one a worker died
 
 _shared: tuple[Any, Options, _Bulletin]  # in a worker: denoiser, options, what is told
 
 
 class _Bulletin:
-    """What this process and the workers tell each other, without locks: one killed would keep them."""
+    """What this process and the workers tell each other, without locks: one killed would keep them.
 
-    def __init__(self, context: Any, jobs: int) -> None:
+    `given` goes to all of them by shared memory. As an argument of theirs it would go by a pipe, in which
+    this process gets stuck when a child ends before it reads.
+    """
+
+    def __init__(self, context: Any, jobs: int, given: tuple[Any, Options]) -> None:
+        pickled = pickle.dumps(given)
+        self.given = context.Array("B", len(pickled), lock=False)
+        memoryview(self.given).cast("B")[:] = pickled
+        self.started = context.Value("b", 0, lock=False)  # whether any of them ever was
         self.stop = context.Value("b", 0, lock=False)
         self.heard = context.Array("d", jobs, lock=False)  # seconds of each job
         self.worker = context.Array("q", jobs, lock=False)  # who is at it; negative: has done it
@@ -55,15 +69,14 @@ def spread(
 
     A worker that is killed fails the job it was at; the others go on in new processes. Leaving early (an
     interrupt, a closed generator) stops the workers at their next block, and they remove what is
-    unfinished; what they have finished by then still gets its `end`.
+    unfinished; what they have finished by then still gets its `end`. Raises `AudiodaeError` when no
+    worker can be started.
     """
     context = multiprocessing.get_context("spawn")
-    bulletin = _Bulletin(context, len(jobs))
+    bulletin = _Bulletin(context, len(jobs), (denoiser, options))
 
     def pool() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            workers, context, initializer=_start, initargs=(denoiser, options, bulletin)
-        )
+        return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(bulletin,))
 
     executor = pool()
     jobs = list(jobs)
@@ -98,6 +111,8 @@ def spread(
             if broken or any(_is_lost(future) for future in finished):
                 # All that was under way is lost with the pool; a new one goes on with the rest.
                 executor.shutdown(wait=True, cancel_futures=True)
+                if not bulletin.started.value:
+                    raise AudiodaeError(_NONE_STARTED)
                 finished = set(running)
                 executor, broken = pool(), False
             lost = sorted(running.pop(future) for future in finished if _is_lost(future))
@@ -136,7 +151,7 @@ def _lost(job: Job) -> FileReport:
             AtomicFile(output).discard()  # what the worker left of it
     reason = (
         f"{job.source} was not cleaned: a worker process ended without a word. If memory was "
-        "short, use fewer --jobs; a script must start under `if __name__ == '__main__':`."
+        "short, use fewer --jobs."
     )
     return FileReport(job.source, job.target, "failed", reason=reason)
 
@@ -154,12 +169,14 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(denoiser: Any, options: Options, bulletin: _Bulletin) -> None:
+def _start(bulletin: _Bulletin) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    denoiser, options = pickle.loads(memoryview(bulletin.given))
     if "torch" in sys.modules:  # it came with the denoiser
         sys.modules["torch"].set_num_threads(1)
     _shared = denoiser, options, bulletin
+    bulletin.started.value = 1
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

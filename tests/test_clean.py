@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -441,6 +443,23 @@ def test_a_worker_that_is_killed_costs_only_the_recording_it_was_at(
     assert heard == pytest.approx(80.0)  # what is done twice is counted once
     made = Manifest(tmp_path / "out").made
     assert all(made[f"{name}.wav"].target_bytes for name in "acde")
+
+
+def test_a_script_that_every_worker_would_run_again_is_told_so(tmp_path: Path) -> None:
+    """And does not wait for ever for workers that end before they begin."""
+    for name in ("a", "b"):
+        put(tmp_path / f"rec/{name}.wav", noise(1, RATE))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from audiodae import clean_folder\n"
+        "list(clean_folder('rec', 'out', 'speech-16k', jobs=2))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "if __name__ == '__main__'" in last, done.stderr
+    assert not any(path.is_file() for path in (tmp_path / "out").rglob("*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows can heed SIGTERM")

@@ -1,5 +1,6 @@
 """Folders of audio as an array: what is tried again and what is left out."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ RATE = 16000
 
 
 def write(folder: Path, name: str, sound: np.ndarray, subtype: str = "FLOAT") -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(folder / name, sound, RATE, subtype)
     return folder / name
 
@@ -119,3 +120,26 @@ def test_silence_is_left_out_and_named(tmp_path: Path) -> None:
             f"{silent} is silent: at 16 bits every sample of it is 0.",
             f"{empty} holds no samples.",
         )
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "noise"
+    write(folder, "a.wav", tone())
+    write(folder / "locked", "b.wav", tone())
+    listdir = os.listdir
+
+    def locked(path: Path) -> list[str]:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", locked)
+    for _ in range(2):  # decoded, and from the cache
+        found = read_corpus([folder], RATE, tmp_path / "cache")
+        assert [clip.name for clip in found.clips] == ["a.wav"]
+        (failure,) = found.failures
+        assert "noise/locked cannot be listed" in failure.replace(os.sep, "/")
+    with pytest.raises(AudioError, match="No audio was found.*cannot be listed"):
+        read_corpus([folder / "locked"], RATE, tmp_path / "cache")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import time
@@ -101,6 +102,15 @@ def test_two_processes_measure_what_one_does(folders):
     for row, same in zip(two.rows, one.rows, strict=True):
         # Not to the bit: the order of sums depends on the number of threads.
         assert row.values == pytest.approx(same.values, rel=1e-6, abs=1e-9)
+
+
+def test_a_measuring_process_that_is_killed_is_told_of(folders):
+    def deadly(samples, sample_rate):
+        for child in multiprocessing.active_children():
+            child.kill()
+        return samples
+
+    refused(folders, "was ended from outside.*fewer jobs", enhancers={"deadly": deadly}, jobs=2)
 
 
 def test_first_calls_are_not_timed_and_later_ones_are(folders):
