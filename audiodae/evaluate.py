@@ -23,7 +23,6 @@ from tqdm import tqdm
 from audiodae import metrics
 from audiodae.api import load
 from audiodae.atomic import AtomicFile
-from audiodae.audio import AUDIO_SUFFIXES
 from audiodae.checkpoint import FULL_BAND_RATE, describe, load_autoencoder
 from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
@@ -37,8 +36,9 @@ from audiodae.pairs import (
     read_like,
     read_pair,
 )
+from audiodae.report import is_report
 from audiodae.resample import resample
-from audiodae.scores import NOISY, Evaluation, Row
+from audiodae.scores import JSON_KEYS, NOISY, Evaluation, Row
 from audiodae.spectral import log_spectral_distance_db
 
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
@@ -160,13 +160,10 @@ def run(
     """`evaluate` as the command line wants it: folders name themselves, JSON goes to a file.
 
     `models` maps names to loaded denoisers. Raises `AudiodaeError` as `evaluate` does, and before
-    any work when `json_file` cannot be written.
+    any work when `json_file` cannot be written or something else is there.
     """
-    if json_file is not None and Path(json_file).suffix.lower() in AUDIO_SUFFIXES:
-        raise AudiodaeError(
-            f"The report would be written to {json_file}, which is the name of a recording: choose one that "
-            "ends in .json."
-        )
+    if json_file is not None:
+        _refuse_place(Path(json_file))
     # Opened before the work, so that a place that cannot be written is known at once.
     report = None if json_file is None else AtomicFile(Path(json_file))
     try:
@@ -222,6 +219,19 @@ def _too_little_speech(rows: list[Row]) -> list[str]:
     value = metrics.TOO_LITTLE_SPEECH_STOI
     count = sum(row.system == NOISY and row.values["stoi"] == value for row in rows)
     return [f"STOI: clips with too little speech for it: {count}, as {value:.5f}."] if count else []
+
+
+def _refuse_place(json_file: Path) -> None:
+    wanted = "choose another name, one that ends in .json."
+    if json_file.suffix.lower() != ".json":
+        raise AudiodaeError(
+            f"The figures would be written to {json_file}, but they are JSON: {wanted}"
+        )
+    if json_file.is_file() and not is_report(json_file, JSON_KEYS):
+        raise AudiodaeError(
+            f"The figures are not written to {json_file}: a file of that name is there already, and holds "
+            f"no figures of audiodae's: {wanted}"
+        )
 
 
 def _refuse_below(name: str, value: int | None, least: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError
 from audiodae.job import Job
 from audiodae.options import Options
+
+_KEYS = ("audiodae", "model", "settings", "totals", "files")
 
 
 @dataclass(frozen=True)
@@ -89,27 +91,29 @@ def write_report(
     elapsed_seconds: float,
 ) -> None:
     """Write the JSON report; it appears whole or not at all. Raises AudiodaeError or OSError."""
-    document = {
-        "audiodae": __version__,
-        "model": model or DEFAULT_MODEL,
-        "settings": _plain(asdict(options)),
-        "totals": totals(reports) | {"elapsed_seconds": round(elapsed_seconds, 3)},
-        "files": [_row(report) for report in reports],
-    }
+    values = (
+        __version__,
+        model or DEFAULT_MODEL,
+        _plain(asdict(options)),
+        totals(reports) | {"elapsed_seconds": round(elapsed_seconds, 3)},
+        [_row(report) for report in reports],
+    )
+    document = dict(zip(_KEYS, values, strict=True))
     with AtomicFile(path) as file:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         # Names on disk may be no valid text; JSON has words for their odd bytes.
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def is_report(path: Path) -> bool:
-    """Whether nothing is lost when a report is written to `path`: one of ours is there, or no content."""
+def is_report(path: Path, keys: Collection[str] = _KEYS) -> bool:
+    """Whether nothing is lost when a report is written to `path`: one with these keys is there, or no
+    content.
+    """
     try:
         document = json.loads(path.read_bytes() or b"null")
     except (OSError, ValueError, RecursionError):
         return False
-    ours = {"audiodae", "settings", "totals", "files"}
-    return document is None or (isinstance(document, dict) and ours <= document.keys())
+    return document is None or (isinstance(document, dict) and set(keys) <= document.keys())
 
 
 def totals(reports: Sequence[FileReport]) -> dict[str, Any]:

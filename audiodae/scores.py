@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+JSON_KEYS = ("systems", "rows", "notes")
 NOISY = "noisy"  # the system that does nothing; its row comes first
 
 
@@ -122,7 +123,8 @@ class Evaluation:
             }
             for row in self.rows
         ]
-        return json.dumps({"systems": systems, "rows": rows, "notes": self._remarks()}, indent=2)
+        values = (systems, rows, self._remarks())
+        return json.dumps(dict(zip(JSON_KEYS, values, strict=True)), indent=2)
 
     def _rows(self, system: str, snr_db: float | None = None) -> list[Row]:
         rows = [row for row in self.rows if row.system == system]

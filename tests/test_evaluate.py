@@ -331,25 +331,31 @@ def test_run_refuses_a_place_for_the_report_before_any_work(folders, tmp_path):
     def never(samples, sample_rate):
         raise AssertionError("work had begun")
 
-    for place in (tmp_path / "nowhere" / "report.json", tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    for place in (tmp_path / "nowhere" / "report.json", tmp_path / "folder.json"):
         with pytest.raises(AudiodaeError, match="cannot be written"):
             run(*folders, models={"never": never}, json_file=place)
 
 
-def test_a_report_is_never_written_over_a_recording(folders):
-    recording = folders[0] / "talk_+5dB.wav"
-    before = recording.read_bytes()
-    with pytest.raises(AudiodaeError, match="name of a recording"):
-        run(*folders, json_file=recording, dnsmos_every=0)
-    assert recording.read_bytes() == before
+def test_figures_replace_nothing_but_figures(folders, tmp_path):
+    recording, weights = folders[0] / "talk_+5dB.wav", tmp_path / "my-16k.json"
+    weights.write_text('{"config": {}}')
+    for place in (recording, weights, tmp_path / "new.txt"):
+        before = place.read_bytes() if place.exists() else None
+        with pytest.raises(AudiodaeError, match=r"choose another name, one that ends in \.json"):
+            run(*folders, json_file=place, dnsmos_every=0)
+        assert (place.read_bytes() if place.exists() else None) == before
+    for _ in range(2):
+        run(*folders, json_file=tmp_path / "new.json", dnsmos_every=0)
 
 
-def test_a_run_that_fails_leaves_an_older_report_alone(folders, tmp_path):
+def test_a_run_that_fails_leaves_older_figures_alone(folders, tmp_path):
     report = tmp_path / "report.json"
-    report.write_text("{}")
-    with pytest.raises(AudiodaeError):
+    run(*folders, json_file=report, dnsmos_every=0)
+    before = report.read_bytes()
+    with pytest.raises(AudiodaeError, match="nowhere"):
         run(*folders, enhanced=[tmp_path / "nowhere"], json_file=report)
-    assert report.read_text() == "{}"
+    assert report.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clean", "noisy", "report.json"]
 
 
