@@ -6,7 +6,6 @@ Several processes started by `torchrun` share the work: each mixes its own batch
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import json
 import math
@@ -22,6 +21,13 @@ from torch import nn
 
 from audiodae.ahead import deaths_told, mixed_ahead
 from audiodae.atomic import claimed, write_whole
+from audiodae.averages import (
+    Statistics,
+    average_gradients,
+    average_weights,
+    averaged_copy,
+    is_finite,
+)
 from audiodae.board import Board
 from audiodae.checkpoint import save_checkpoint
 from audiodae.config import to_plain
@@ -69,10 +75,8 @@ class Trainer:
             warm_start(self.net, start_from)
         elif not (run / STATE).exists():
             self.lesson.prepare(self.net, self._first_mixtures())
-        self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
-        for module in self.ema.modules():
-            if isinstance(module, nn.RNNBase):
-                module.flatten_parameters()  # a copy's lie scattered, and CUDA complains of it
+        self.ema = averaged_copy(self.net)
+        self._statistics = Statistics(self.net)
         self.optimizer = optimizer_of(recipe, self.net)
         self.step = 0
         self.audio_seconds = 0.0
@@ -152,8 +156,8 @@ class Trainer:
                 failures += 1
                 if failures >= _PATIENCE:
                     raise AudiodaeError(
-                        f"The loss was not a number for {failures} steps in a row at step {self.step}: "
-                        "lower the learning rate; the last good state is in the run folder."
+                        f"The loss or its gradient was not a number for {failures} steps in a row at step "
+                        f"{self.step}: lower the learning rate; the last good state is in the run folder."
                     )
             now = time.monotonic()
             if self.rank == 0 and now - said > _LINE_SECONDS:
@@ -217,7 +221,9 @@ class Trainer:
         return mixed_ahead(mix, range(self.step, last), self.workers, self.device)
 
     def _one_step(self, mixture: Mixture) -> float:
+        """The loss; NaN where it or its gradient was no number, and then nothing is learned from it."""
         self.optimizer.zero_grad(set_to_none=True)
+        self._statistics.keep()
         # By the step, not from a running stream: a resumed training draws what an unbroken one draws.
         seed = (((self.recipe.seed * self.world + self.rank) << 32) + self.step) % (1 << 63)
         draws = torch.Generator(self.device).manual_seed(seed)
@@ -225,32 +231,17 @@ class Trainer:
             torch.manual_seed(seed)  # of dropout
             loss = self.lesson.loss(self.net, mixture, self.step, draws)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._average_gradients()
+        loss = loss.detach()
+        if self.world > 1:
+            loss, self._stop_agreed = average_gradients(self.net, loss, self._stopped())
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        if bool(torch.isfinite(norm)):
-            self.optimizer.step()
-            self._average_weights()
-        return float(loss.detach())
-
-    def _average_gradients(self) -> None:
-        if self.world == 1:
-            return
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
-        told = gradients[0].new_tensor([float(self._stopped())])
-        flat = torch.cat([*(g.reshape(-1) for g in gradients), told])
-        dist.all_reduce(flat)
-        self._stop_agreed = bool(flat[-1])
-        flat /= self.world
-        pieces = flat[:-1].split([g.numel() for g in gradients])
-        for g, piece in zip(gradients, pieces, strict=True):
-            g.copy_(piece.view_as(g))
-
-    @torch.no_grad()
-    def _average_weights(self) -> None:
+        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
+            self._statistics.put_back()
+            return math.nan
+        self.optimizer.step()
         decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        average, current = self.ema.state_dict(), self.net.state_dict()
-        floats = [k for k, v in current.items() if v.is_floating_point()]
-        torch._foreach_lerp_([average[k] for k in floats], [current[k] for k in floats], 1 - decay)
+        average_weights(self.ema, self.net, decay)
+        return float(loss)
 
     @torch.no_grad()
     def validate(self) -> Figures:
@@ -262,7 +253,10 @@ class Trainer:
         return self.lesson.figures(self.ema, mixtures)
 
     def save(self, training_loss: float) -> None:
-        """Validate, and write the state to resume from and the averaged weights to use."""
+        """Validate, and write the state to resume from and the averaged weights to use.
+
+        Weights whose validation loss is no number replace none that are there.
+        """
         figures: Figures = {
             "step": self.step,
             "audio_hours": round(self.audio_seconds / 3600, 3),
@@ -271,13 +265,22 @@ class Trainer:
             figures["training_loss"] = training_loss
         figures |= self.validate()
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
-        save_checkpoint(self.run / "model", self.ema, {**about, "training": figures})
-        self._write_state()
+        loss = figures["loss"]
+        if good := isinstance(loss, float) and math.isfinite(loss):
+            save_checkpoint(self.run / "model", self.ema, {**about, "training": figures})
+        else:
+            self.say(
+                f"The validation loss at step {self.step} is not a number: no model is written, and one "
+                "that is there stays. Look at the held-out sounds, or lower the learning rate."
+            )
+        # With good weights it was the sounds; with bad ones the state before is what to go on with.
+        if good or (is_finite(self.net) and is_finite(self.ema)):
+            self._write_state()
         add_to_curve(self.run, figures)
         self.say(
             "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
         )
-        if self.board is not None:  # last: what may be missing must cost nothing else
+        if self.board is not None and good:  # last: what may be missing must cost nothing else
             self.board.show(self.step, figures, self.ema, self.validation)
 
     def _write_state(self) -> None:

@@ -44,6 +44,7 @@ ROWS = [
     },
     {"lessons"}
     | {
+        "averages",
         "board",
         "optimizers",
         "run_state",

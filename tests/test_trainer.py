@@ -19,6 +19,7 @@ from test_mixer import write_folder
 
 from audiodae.ahead import deaths_told, mixed_ahead
 from audiodae.atomic import claimed
+from audiodae.averages import is_finite
 from audiodae.checkpoint import load_denoiser
 from audiodae.cli import main
 from audiodae.cores import can_fork
@@ -358,6 +359,58 @@ def test_what_goes_wrong_loses_no_steps_and_spoils_no_state(root: Path, error: b
     state = torch.load(run / "state.pt", weights_only=True)
     assert state["step"] == 3
     assert all(bool(tensor.isfinite().all()) for tensor in state["ema"].values())
+
+
+class Holed(Mixer):
+    """Mixes one batch that is no numbers."""
+
+    def batch(self, step: int, *args: object, **options: object) -> Mixture:
+        mixture = super().batch(step, *args, **options)
+        return Mixture(mixture.noisy * torch.nan, mixture.clean) if step == 2 else mixture
+
+
+def _trainer(root: Path, run: Path, training: type[Mixer], validation: type[Mixer]) -> Trainer:
+    recipe = replace(read_recipe(root / "adamw.toml"), checkpoint_minutes=0.0)
+    corpora = [read_corpus([root / name], 16000, root / "cache") for name in ("speech", "noise")]
+    mixers = (
+        kind(*corpora, None, recipe.mix, seed=1, device=torch.device("cpu"))
+        for kind in (training, validation)
+    )
+    return Trainer(recipe, *mixers, run, device=torch.device("cpu"))
+
+
+def test_one_bad_batch_spoils_neither_the_weights_nor_the_averages(root: Path) -> None:
+    trainer = _trainer(root, root / "holed", Holed, Mixer)
+    trainer.train(stop_after_steps=2)
+    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    trainer.train(stop_after_steps=1)
+    for name, value in trainer.net.state_dict().items():
+        assert not value.is_floating_point() or torch.equal(value, before[name]), name
+    trainer.train(stop_after_steps=1)
+    assert is_finite(trainer.ema)
+    assert any((v != before[k]).any() for k, v in trainer.net.state_dict().items())
+
+
+def test_a_validation_that_is_no_number_replaces_no_model_and_is_told(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = root / "unvalidated"
+    trainer = _trainer(root, run, Mixer, Mixer)
+    trainer.train(stop_after_steps=1)
+    model = (run / "model.safetensors").read_bytes()
+    trainer.validation = _trainer(root, root / "unused", Mixer, Holed).validation
+    capsys.readouterr()
+    trainer.recipe = replace(trainer.recipe, validation_batches=3)
+    trainer.train(stop_after_steps=1)
+    assert "validation loss at step 2 is not a number: no model" in capsys.readouterr().err
+    assert (run / "model.safetensors").read_bytes() == model
+    assert torch.load(run / "state.pt", weights_only=True)["step"] == 2  # the weights are good
+    state = (run / "state.pt").read_bytes()
+    with torch.no_grad():
+        trainer.ema.place.fill_(torch.nan)
+    trainer.train(stop_after_steps=1)
+    assert (run / "model.safetensors").read_bytes() == model
+    assert (run / "state.pt").read_bytes() == state
 
 
 def test_a_new_weight_decay_is_heeded_from_there_on(root: Path) -> None:
