@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from audiodae.atomic import AtomicFile
-from audiodae.config import from_plain, to_plain
+from audiodae.config import from_plain, in_json, to_plain
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.installed import is_installed
 from audiodae.net import Engine, Net, weights
@@ -255,7 +255,7 @@ def save_checkpoint(
     card = {
         "format": FORMAT,
         "kind": next(kind for kind, (_, cls) in _kinds().items() if isinstance(net, cls)),
-        **(meta or {}),
+        **in_json(meta or {}),
         "config": to_plain(net.config),
         "sha256": hashlib.sha256(data).hexdigest(),
     }

@@ -44,6 +44,22 @@ def to_plain(config: Any) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
 
 
+def in_json(value: Any) -> Any:
+    """Plain data without the numbers that JSON has no word for (NaN, infinities).
+
+    Entries of theirs are left out, as what was not measured; in a list None keeps their place.
+    """
+    if isinstance(value, Mapping):
+        return {key: in_json(v) for key, v in value.items() if _has_word(v)}
+    if isinstance(value, list | tuple):
+        return [in_json(v) if _has_word(v) else None for v in value]
+    return value
+
+
+def _has_word(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def check_range(config: Any, low: float, high: float, *names: str) -> None:
     """Raise `ValueError` where a value of the dataclass, or one of a tuple, is not in `low` to `high`.
 

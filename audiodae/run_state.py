@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from audiodae.atomic import reason, write_whole
-from audiodae.config import to_plain
+from audiodae.config import in_json, to_plain
 from audiodae.errors import AudiodaeError
 from audiodae.recipe import Recipe
 
@@ -87,9 +87,12 @@ def shape_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def add_to_curve(run: Path, figures: dict[str, Any]) -> None:
-    """One more line of `curve.jsonl`, whole or not at all. Raises `AudiodaeError` for a full disk."""
+    """One more line of `curve.jsonl`, whole or not at all; figures that are no numbers are left out.
+
+    Raises `AudiodaeError` for a full disk.
+    """
     path = run / CURVE
-    line = (json.dumps(figures) + "\n").encode()
+    line = (json.dumps(in_json(figures)) + "\n").encode()
     try:
         with path.open("ab", buffering=0) as curve:
             before = curve.seek(0, os.SEEK_END)

@@ -7,7 +7,6 @@ in the run folder, so a search goes on where it stopped.
 from __future__ import annotations
 
 import json
-import math
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -90,12 +89,12 @@ def tune_folders(
                 short, training, validation, folder, device=chosen, say=lambda _: None
             )
             trainer.train()
-            loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1])["loss"]
+            loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1]).get("loss")
+            if loss is None:  # JSON has no word for it
+                raise AudiodaeError("The validation loss is not a number.")
         except (AudiodaeError, ValueError) as error:  # no such net, or a rate it did not survive
             say(f"trial {trial.number}: {error}")
             raise optuna.TrialPruned(str(error)) from error
-        if not math.isfinite(loss):
-            raise optuna.TrialPruned("The loss is no number.")
         say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
         return float(loss)
 
@@ -104,6 +103,11 @@ def tune_folders(
         study.optimize(judge, n_trials=1)
         last = study.trials[-1]
         refused = [] if _SIZE in last.user_attrs else [*refused, last]
+    return _best(study, run, refused)
+
+
+def _best(study: Any, run: Path, refused: Sequence[Any]) -> Path:
+    """Write and draw what was found. Raises `AudiodaeError` where it was too little, and says why."""
     complete = [trial for trial in study.trials if trial.value is not None]
     best = run / BEST
     if complete:

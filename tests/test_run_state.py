@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from test_mixer import write_folder
 from test_trainer import RECIPE, train
 
-from audiodae.checkpoint import load_denoiser
+from audiodae.checkpoint import load_denoiser, save_checkpoint
+from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError
 from audiodae.run_state import add_to_curve
 from audiodae.training import train_folders
@@ -86,6 +88,22 @@ def test_a_line_of_the_curve_is_there_whole_or_not_at_all(tmp_path: Path) -> Non
     add_to_curve(tmp_path, {"step": 3})
     lines = (tmp_path / "curve.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 3]
+
+
+def test_what_is_no_number_is_left_out_of_the_curve_and_of_the_model(tmp_path: Path) -> None:
+    config = DenoiserConfig(channels=(8, 8), blocks=1)
+    figures = {"step": 3, "loss": 0.5, "si_sdr_db": math.nan, "each": [0.25, math.inf]}
+    add_to_curve(tmp_path, figures)
+    save_checkpoint(tmp_path / "model", DenoiserNet(config), {"training": figures})
+
+    def refused(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    line = (tmp_path / "curve.jsonl").read_text()
+    card = (tmp_path / "model.json").read_text()
+    wanted = {"step": 3, "loss": 0.5, "each": [0.25, None]}
+    assert json.loads(line, parse_constant=refused) == wanted
+    assert json.loads(card, parse_constant=refused)["training"] == wanted
 
 
 def test_a_training_that_is_done_is_left_as_it_is_and_that_is_told(

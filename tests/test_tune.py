@@ -156,6 +156,15 @@ def test_a_search_that_is_stopped_leaves_out_the_trial_under_way_and_goes_on(
     assert len(losses(root / "stop")) == 2
 
 
+def test_a_loss_that_is_no_number_is_told_and_wins_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"loss": float("nan")})
+    said = tune(root, "no-number", "denoiser", "--trials", "1", refused=True)
+    assert "trial 0: The validation loss is not a number." in said
+    assert "None of the 1 trainings came to a loss" in said
+
+
 def test_a_search_of_an_earlier_version_goes_on(root: Path) -> None:
     import sqlite3
 
