@@ -111,7 +111,8 @@ class WhisperLoss(nn.Module):
 def _read(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of the encoder in a CTranslate2 model, by their names after `encoder/`."""
     path = folder / "model.bin"
-    found = {}
+    found: dict[str, np.ndarray] = {}
+    strange = False
     try:
         with path.open("rb") as file:
             _number(file, "<I")  # version of the format
@@ -127,9 +128,11 @@ def _read(folder: Path) -> dict[str, np.ndarray]:
                 elif name.startswith("encoder/") and dtype in _TYPES:
                     array = np.frombuffer(raw, _TYPES[dtype]).reshape(shape)
                     found[name.removeprefix("encoder/")] = array
+                else:  # quantised ones have scales beside them, and could not be computed with
+                    strange |= name.startswith("encoder/") and name.endswith("/weight")
     except (OSError, struct.error, ValueError) as error:
         raise AudiodaeError(f"{path} cannot be read as a Whisper model: {error}.") from error
-    if "layer_norm/gamma" not in found or "conv1/weight" not in found:
+    if strange or not {"num_heads", "layer_norm/gamma", "conv1/weight"} <= set(found):
         raise AudiodaeError(
             f"{path} is not a Whisper model that CTranslate2 keeps in float16 or float32: give the folder "
             "of one, such as faster-whisper downloads."

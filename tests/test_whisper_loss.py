@@ -137,3 +137,18 @@ def test_what_is_no_whisper_is_refused(tmp_path: Path) -> None:
         WhisperLoss(16000, tmp_path / "nowhere")
     with pytest.raises(AudiodaeError, match="not a Whisper model"):
         WhisperLoss(16000, write_whisper(tmp_path / "other", kind="TransformerSpec"))
+
+
+def test_a_quantised_whisper_and_one_without_its_heads_are_refused(folder: Path) -> None:
+    """At once, and not when its stage comes."""
+    path = folder / "model.bin"
+    whole = path.read_bytes()
+    name = b"encoder/layer_0/ffn/linear_0/weight\0"
+    place = whole.index(name) + len(name) + 1 + 2 * 4
+    assert whole[place] == 4  # float16
+    path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])  # int8
+    with pytest.raises(AudiodaeError, match="float16 or float32"):
+        WhisperLoss(16000, folder)
+    path.write_bytes(whole.replace(b"encoder/num_heads", b"encoder/num_tails"))
+    with pytest.raises(AudiodaeError, match="float16 or float32"):
+        WhisperLoss(16000, folder)
