@@ -18,6 +18,7 @@ class Draw:
     """Random crops of a corpus: first a group or category, then a clip of it, then a place in the clip.
 
     A category, and a group within it, is drawn by the square root of its length, a clip of it by its length.
+    Raises `AudioError` where the `weights` of all are 0.
     """
 
     def __init__(self, corpus: Corpus, by_group: bool, weights: dict[str, float]) -> None:
@@ -32,6 +33,11 @@ class Draw:
             np.sqrt(lengths[box].sum()) * weights.get(name, 1.0)
             for name, box in zip(boxes, self.boxes, strict=True)
         ]
+        if not np.sum(weight) > 0.0:
+            raise AudioError(
+                "mix.category_weights leave no category to draw from: give at least one of "
+                f"{', '.join(boxes)} a weight above 0."
+            )
         self.cumulative = np.cumsum(weight) / np.sum(weight)
 
     def crop(

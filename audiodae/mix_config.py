@@ -72,7 +72,7 @@ class MixConfig:
                 f"clean_only is {self.clean_only:g} and noise_only {self.noise_only:g}: an example is one of "
                 "them at most, so together they are wanted to be 1 or less."
             )
-        if min(self.category_weights.values(), default=0.0) < 0.0:
+        if not all(0.0 <= weight < math.inf for weight in self.category_weights.values()):
             raise ValueError(
                 f"category_weights are {self.category_weights}: weights of 0 or more are wanted."
             )

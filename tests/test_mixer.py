@@ -438,6 +438,13 @@ def test_the_response_of_noise_has_a_range_of_its_own() -> None:
     assert (coloured - flat).square().mean() > 0.1
 
 
+def test_weights_that_leave_no_category_are_told() -> None:
+    corpus = _corpus(np.full(100, 1))
+    Draw(corpus, by_group=False, weights={"street": 0.1})
+    with pytest.raises(AudioError, match=r"leave no category to draw from: .* one of street"):
+        Draw(corpus, by_group=False, weights={"street": 0.0})
+
+
 def test_a_long_recording_does_not_drown_the_short_ones_of_its_category() -> None:
     numbers = np.random.default_rng(5)
     clips = [

@@ -514,6 +514,8 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         ("[mix]\nsnr_db = [5.0, -5.0]", "the lower number goes first"),
         ("[mix]\nclean_only = 0.6\nnoise_only = 0.5", "clean_only is 0.6 and noise_only 0.5"),
         ("[mix]\ncategory_weights = { fan = -1.0 }", "category_weights"),
+        ("[mix]\ncategory_weights = { fan = nan }", "category_weights"),
+        ("[mix]\ncategory_weights = { fan = inf }", "category_weights"),
         ("[[stages]]\nsteps = 1\nbatch_size = 0", "batch_size is 0"),
         ("[[stages]]\nsteps = 1\nlearning_rate = -1.0", "learning_rate is -1.0"),
         ("[[stages]]\nsteps = 1\nstoi = 0.3\ncrop_seconds = 0.3", "stoi needs 0.5 or more"),
