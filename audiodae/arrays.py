@@ -127,6 +127,22 @@ def full_precision(device: str) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False)
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether torch's device computes in bfloat16 by itself; where it is only imitated it is slow.
+
+    (`torch.cuda.is_bf16_supported()` says yes to both, and not every torch can be asked for one.)
+    """
+    import torch
+
+    kind = device.split(":")[0]
+    if kind == "cuda":
+        if torch.version.hip:  # all of AMD's that torch knows
+            return torch.cuda.is_bf16_supported()
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    known = getattr(torch.cpu, "get_capabilities", dict[str, bool])  # not in every torch
+    return kind == "cpu" and bool(known().get("avx512_bf16", False))
+
+
 class Constant:
     """Numbers worked out once in numpy, given out in the library, type and device of who asks."""
 

@@ -75,14 +75,6 @@ class DnsmosLoss(nn.Module):
         y = y.float().amax(dim=(2, 3))
         return self._dense("dense_3", self._dense("dense_1", self._dense("dense", y).relu()).relu())
 
-    @staticmethod
-    def half_pays(device: torch.device) -> bool:
-        """Whether this hardware computes in bfloat16 by itself; where it is imitated it is slow."""
-        if device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
-        known = getattr(torch.cpu, "get_capabilities", dict[str, bool])  # not in every torch
-        return device.type == "cpu" and bool(known().get("avx512_bf16", False))
-
     def _dense(self, name: str, y: Tensor) -> Tensor:
         kernel = self._weight(f"{_ROOT}{name}/MatMul/ReadVariableOp/resource:0")
         return y @ kernel + self._weight(f"{_ROOT}{name}/BiasAdd/ReadVariableOp/resource:0")

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor, nn
 
+from audiodae.arrays import has_bfloat16
 from audiodae.autoencoder import SCALE_DB, Autoencoder, Code
 from audiodae.denoiser import DenoiserNet
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
@@ -185,6 +186,6 @@ def _joined(codes: list[Code]) -> Code:
 
 
 def _half_precision(wanted: bool, device: torch.device) -> AbstractContextManager[object]:
-    if wanted and device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if wanted and device.type == "cuda" and has_bfloat16(str(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiodae.arrays import has_bfloat16
 from audiodae.config import check_range
 from audiodae.dnsmos_loss import DnsmosLoss
 from audiodae.levels import rms
@@ -86,7 +87,7 @@ class DenoisingLoss:
         self.stoi = stoi
         self._stoi_loss = stoi_loss(stft.sample_rate, device) if stoi else None
         self.dnsmos, self.dnsmos_items = dnsmos, dnsmos_items
-        half = DnsmosLoss.half_pays(device)
+        half = has_bfloat16(str(device))
         self._dnsmos_loss = DnsmosLoss(stft.sample_rate, half).to(device) if dnsmos else None
         self.whisper, self.whisper_items = whisper, whisper_items
         folder = Path(config.whisper_folder)

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import soundfile
 import torch
 
 from audiodae import metrics
+from audiodae.arrays import has_bfloat16
 from audiodae.dnsmos_loss import DnsmosLoss
+from audiodae.lessons import _half_precision
 from audiodae.losses import DenoisingLoss, LossConfig, snr_db
 from audiodae.pesq_loss import pesq_loss
 from audiodae.recipe import HEARD_SECONDS
@@ -113,6 +116,18 @@ def test_dnsmos_to_train_on_is_the_dnsmos_that_measures() -> None:
     sound = speechlike()[:1].repeat(1, 10)[:, : int(9.01 * 16000)]
     want = metrics.dnsmos(sound[0].numpy(), 16000).ovrl
     assert 5.0 - float(DnsmosLoss(16000)(sound)) == pytest.approx(want, abs=1e-3)
+
+
+def test_bfloat16_that_a_gpu_only_imitates_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch.version, "hip", None)
+    for capability, wanted in (((7, 5), False), ((8, 0), True), ((12, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_, given=capability: given)
+        assert has_bfloat16("cuda:0") == wanted
+        if not wanted:
+            assert isinstance(_half_precision(True, torch.device("cuda")), nullcontext)
+    monkeypatch.setattr(torch.version, "hip", "6.0")
+    assert has_bfloat16("cuda")
 
 
 def test_dnsmos_in_half_precision_says_nearly_the_same() -> None:
