@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from audiodae.errors import AudiodaeError
+from audiodae.judges import SPEECH_RATE, as_listeners, dnsmos_model
 
-DNSMOS_RATE_HZ = 16_000
 _HOP_LENGTH = 160
 _POOLED_AFTER = (3, 4, 5)  # convolutions that are followed by max pooling
 _CONVOLUTIONS = 7
 _ROOT = "mos_estimator_logpow/"
-_OVERALL = (
-    -0.06766283,
-    1.11546468,
-    0.04602535,
-)  # the published polynomial to the scale of listeners
 
 
 class DnsmosLoss(nn.Module):
@@ -39,7 +32,7 @@ class DnsmosLoss(nn.Module):
         super().__init__()
         self.sample_rate = sample_rate
         self.half_precision = half_precision
-        if sample_rate != DNSMOS_RATE_HZ:
+        if sample_rate != SPEECH_RATE:
             # Here and not when it is called: what is missing should be said before hours of training.
             from torchaudio.functional import resample
 
@@ -48,14 +41,13 @@ class DnsmosLoss(nn.Module):
             self.register_buffer(name.replace("/", "|"), value, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        square, linear, constant = _OVERALL
-        raw = self.raw(x)[:, 2]
-        return 5.0 - (square * raw.square() + linear * raw + constant)
+        """`(batch, samples)` at `sample_rate` -> `(batch,)`, 0 for an OVRL of 5; shortest are 0.09 s."""
+        return 5.0 - as_listeners(self.raw(x)[:, 2], "ovrl")
 
     def raw(self, x: Tensor) -> Tensor:
         """What the net says of speech, background and overall, before calibration: `(batch, 3)`."""
-        if self.sample_rate != DNSMOS_RATE_HZ:
-            x = self.resample(x, self.sample_rate, DNSMOS_RATE_HZ)
+        if self.sample_rate != SPEECH_RATE:
+            x = self.resample(x, self.sample_rate, SPEECH_RATE)
         kernels = [
             self._weight(f"time2freq/stft-{part}/kernel:0")[..., 0] for part in ("real", "imag")
         ]
@@ -84,18 +76,18 @@ class DnsmosLoss(nn.Module):
 
 
 def _published_weights() -> dict[str, Tensor]:
-    found = importlib.util.find_spec("speechmos")  # not imported: that wants librosa
+    published = dnsmos_model()
     try:
         import onnx
         from onnx import numpy_helper
     except ImportError:
-        found = None
-    if found is None or found.origin is None:
+        published = None
+    if published is None:
         raise AudiodaeError(
             "The recipe asks for a DNSMOS loss, which needs the packages speechmos and onnx: "
             'pip install "audiodae[train]", or set dnsmos to 0 in every stage.'
         )
-    model = onnx.load(str(Path(found.origin).parent / "dnsmos_models" / "sig_bak_ovr.onnx"))
+    model = onnx.load(str(published))
     arrays = {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer}
     return {
         name: torch.from_numpy(a) for name, a in arrays.items() if a.ndim and a.dtype == "float32"

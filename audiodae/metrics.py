@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +24,13 @@ from torch import Tensor
 
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.features import erb_rate
+from audiodae.judges import SPEECH_RATE, as_listeners, dnsmos_model
 from audiodae.levels import ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB
 from audiodae.resample import resample
 from audiodae.stft import Stft
 
 Signal = npt.NDArray[np.floating]
 
-SPEECH_RATE = 16_000  # the rate at which PESQ, STOI and DNSMOS listen
 LIMIT_DB = 100.0
 TOO_LITTLE_SPEECH_STOI = 1e-5
 _ROUNDING = 1e-20  # of a power: what float64 may leave of a mean taken away
@@ -134,7 +132,11 @@ def dnsmos(signal: Signal, sample_rate: int) -> Dnsmos:
     ends = [int((hop + _DNSMOS_SECONDS) * SPEECH_RATE) for hop in range(len(starts))]
     parts = [x[None, a:b] for a, b in zip(starts, ends, strict=True) if b - a >= length]
     raw = [session.run(None, {"input_1": part[:, :length]})[0][0] for part in parts]
-    sig, bak, ovrl = np.mean([_dnsmos_calibrated(*values) for values in raw], axis=0)
+    heard = [
+        [as_listeners(value, which) for value, which in zip(values, Dnsmos._fields, strict=True)]
+        for values in raw
+    ]
+    sig, bak, ovrl = np.mean(heard, axis=0)
     return Dnsmos(float(sig), float(bak), float(ovrl))
 
 
@@ -279,19 +281,9 @@ def _missing(name: str, extra: str) -> AudiodaeError:
 def _dnsmos_session() -> Any:
     """The P.835 model, read from the package's files: importing the package wants librosa."""
     runtime = _package("onnxruntime", "dnsmos")
-    found = importlib.util.find_spec("speechmos")
-    if found is None or found.origin is None:
+    model = dnsmos_model()
+    if model is None:
         raise _missing("speechmos", "dnsmos")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    model = Path(found.origin).parent / "dnsmos_models" / "sig_bak_ovr.onnx"
     return runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-def _dnsmos_calibrated(sig: float, bak: float, ovrl: float) -> tuple[float, float, float]:
-    """The model's outputs on the scale of listeners (the polynomials published with it)."""
-    return (
-        -0.08397278 * sig**2 + 1.22083953 * sig + 0.0052439,
-        -0.13166888 * bak**2 + 1.60915514 * bak - 0.39604546,
-        -0.06766283 * ovrl**2 + 1.11546468 * ovrl + 0.04602535,
-    )

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiodae.errors import AudiodaeError
+from audiodae.judges import SPEECH_RATE
 
-WHISPER_RATE_HZ = 16_000
 _N_FFT, _HOP_LENGTH = 400, 160
 _DYNAMIC_BELS = 8.0  # what lies further below the loudest is not heard
 _TYPES = {0: "<f4", 4: "<f2"}  # of CTranslate2, those that are not quantised
@@ -34,7 +34,7 @@ class WhisperLoss(nn.Module):
         try:
             from librosa.filters import mel
 
-            if sample_rate != WHISPER_RATE_HZ:
+            if sample_rate != SPEECH_RATE:
                 from torchaudio.functional import resample
 
                 self.resample = resample
@@ -52,19 +52,20 @@ class WhisperLoss(nn.Module):
                 name.replace("/", "|"), torch.from_numpy(array.astype("f4")), persistent=False
             )
         bands = self._weight("conv1/weight").shape[1]
-        bank = torch.from_numpy(mel(sr=WHISPER_RATE_HZ, n_fft=_N_FFT, n_mels=bands)).T
+        bank = torch.from_numpy(mel(sr=SPEECH_RATE, n_fft=_N_FFT, n_mels=bands)).T
         self.register_buffer("bank", bank, persistent=False)
         self.register_buffer("window", torch.hann_window(_N_FFT), persistent=False)
 
     def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        """Twice `(batch, samples)` at `sample_rate` -> `(batch,)`; only the estimate gets a gradient."""
         with torch.no_grad():
             wanted = self.hear(clean)
         return (self.hear(estimate) - wanted).square().mean(dim=(1, 2))
 
     def hear(self, x: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, frames of 20 ms, features)`, each frame to unit power."""
-        if self.sample_rate != WHISPER_RATE_HZ:
-            x = self.resample(x, self.sample_rate, WHISPER_RATE_HZ)
+        if self.sample_rate != SPEECH_RATE:
+            x = self.resample(x, self.sample_rate, SPEECH_RATE)
         y = self._encode(self._log_mel(x))
         return functional.layer_norm(y, y.shape[-1:])
 

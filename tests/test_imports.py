@@ -19,7 +19,7 @@ ROWS = [
     {"errors", "installed", "config", "cores", "levels", "arrays", "resample", "stft", "flat_tops"}
     | {"atomic", "formats", "wav", "ffmpeg", "id3", "sndfile", "writer", "pipe", "signals"}
     | {"audio"},
-    {"features", "fixed_step", "gain", "layers", "layout", "net"},
+    {"features", "fixed_step", "gain", "judges", "layers", "layout", "net"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "job", "plan", "report", "plot", "dry_run"}
