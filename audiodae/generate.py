@@ -100,8 +100,12 @@ def render(
 ) -> Audio:
     """A texture as sound, `(samples,)` float32, turned down where it would exceed full scale."""
     samples = round(seconds * autoencoder.sample_rate)
-    patches = -(-samples // autoencoder.config.patch_samples) + 1
-    latents = torch.from_numpy(texture.walk(2 * patches - 1, rng))
+    config = autoencoder.config
+    # A patch more than what is heard, as half of one at either end is faded with none beside it. Of an odd
+    # number of frames halves are shorter, so it takes more of them.
+    frames = (-(-samples // config.patch_samples) + 1) * config.patch_frames
+    halves = -(-(frames - config.patch_frames) // _step(config.patch_frames)) + 1
+    latents = torch.from_numpy(texture.walk(halves, rng))
     levels = _overlapped(autoencoder, latents)
     noise = rng.standard_normal(tuple(levels.shape)).astype(np.float32)
     levels = levels + torch.from_numpy(noise * texture.residual.astype(np.float32)).to(levels)
@@ -173,20 +177,25 @@ def _pass_on(reader: Patches, warn: Warn | None) -> None:
 def _overlapped(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
     """Latents half a patch apart to patches without seams: each decoded, faded into the next."""
     frames, mels = autoencoder.config.patch_frames, autoencoder.config.mels
-    half = frames // 2
+    half, step = frames // 2, _step(frames)
     device = autoencoder.device
-    rise = (torch.arange(half, device=device) + 0.5) / half
+    rise = (torch.arange(half, device=device) + 0.5) / max(half, 1)
     window = torch.cat([rise, torch.ones(frames - 2 * half, device=device), rise.flip(0)])
-    total = torch.zeros((len(latents) - 1) * half + frames, mels, device=device)
+    total = torch.zeros((len(latents) - 1) * step + frames, mels, device=device)
     weight = torch.zeros(len(total), 1, device=device)
     with torch.inference_mode():
         decoded = autoencoder.decode(latents.to(autoencoder.device))
     for i, patch in enumerate(decoded):
-        total[i * half : i * half + frames] += patch * window[:, None]
-        weight[i * half : i * half + frames, 0] += window
+        total[i * step : i * step + frames] += patch * window[:, None]
+        weight[i * step : i * step + frames, 0] += window
     total = total / weight
     whole = len(total) // frames
     return total[: whole * frames].view(whole, frames, mels)
+
+
+def _step(patch_frames: int) -> int:
+    """Frames from a patch to the next where they overlap by half; one of a frame cannot overlap."""
+    return max(patch_frames // 2, 1)
 
 
 def _whole(autoencoder: Autoencoder, patches: Tensor, samples: int, seed: int = 0) -> Audio:

@@ -10,6 +10,7 @@ from tasks_model import RATE, machine
 from audiodae.cli import main
 from audiodae.embed import embed
 from audiodae.errors import AudiodaeError
+from audiodae.families import build
 from audiodae.generate import generate, interpolate, texture_of
 from audiodae.texture import Texture
 
@@ -43,6 +44,14 @@ def test_a_walk_moves_as_what_it_was_fitted_to(follow):
 def test_one_patch_is_enough_for_a_texture():
     walk = Texture.fit(np.ones((1, 3)), np.zeros(4)).walk(10, np.random.default_rng(0))
     np.testing.assert_allclose(walk, 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize("patch_frames", [1, 3, 7, 16])
+def test_a_sound_lasts_to_its_end_whatever_the_patches_are(patch_frames):
+    net = build("vanilla", bottleneck="gaussian", latent=4, hidden=(8,), patch_frames=patch_frames)
+    (sound,) = generate(net.eval(), 1, 1.0)
+    assert len(sound) == RATE
+    assert np.abs(sound[-RATE // 20 :]).max() > 0.01 * np.abs(sound).max()
 
 
 def test_the_same_seed_gives_the_same_noise(variational_model):
