@@ -103,7 +103,9 @@ class Mixer:
         if c.pitch:
             for row in corrupt.chance(size, c.pitch, rng).nonzero().flatten().tolist():
                 semitones = float(corrupt.uniform(1, *c.pitch_semitones, rng))
-                clean[row] = corrupt.pitched(clean[row], 2.0 ** (semitones / 12.0))
+                clean[row] = corrupt.pitched(
+                    clean[row], 2.0 ** (semitones / 12.0), self.sample_rate
+                )
         if c.equalise_speech:
             gain = corrupt.equalise_gain(size, samples, self.sample_rate, c.equalise_db, rng)
             chosen = corrupt.chance(size, c.equalise_speech, rng)[:, None]
@@ -258,7 +260,8 @@ class Mixer:
                 rows.append(torch.from_numpy(crop))
                 continue
             faster = float(numbers.uniform(*speed))
-            length = round((samples + 2 * _SPEED_MARGIN) * faster / _FFT_GRAIN) * _FFT_GRAIN
+            grains = max(1, round((samples + 2 * _SPEED_MARGIN) * faster / _FFT_GRAIN))
+            length = grains * _FFT_GRAIN
             piece = torch.from_numpy(draw.crop(numbers, length, active=active)).to(self.device)
             rows.append(corrupt.replayed_faster(piece, samples, _SPEED_MARGIN))
         return torch.stack(rows).to(self.device)

@@ -19,6 +19,7 @@ from audiodae.levels import gain_to_db, rms
 from audiodae.losses import si_sdr_db
 from audiodae.mix_config import MixConfig
 from audiodae.mixer import Mixer
+from audiodae.recipe import Stage
 
 RATE = 16000
 PLAIN = MixConfig(
@@ -341,7 +342,7 @@ def test_only_early_reflections_are_wanted_where_reverberation_is_to_go(
 def test_a_pitch_change_moves_a_tone_and_keeps_its_length_and_level(semitones: int) -> None:
     factor = 2 ** (semitones / 12)
     x = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(RATE) / RATE)
-    y = corrupt.pitched(x, factor)
+    y = corrupt.pitched(x, factor, RATE)
     assert y.shape == x.shape
     middle = y[2000:14000]
     spectrum = torch.fft.rfft(middle * torch.hann_window(len(middle))).abs()
@@ -349,9 +350,26 @@ def test_a_pitch_change_moves_a_tone_and_keeps_its_length_and_level(semitones: i
     assert float(rms(middle)) == pytest.approx(float(rms(x)), rel=0.1)
 
 
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
+def test_the_shortest_crops_of_a_recipe_can_be_mixed_at_any_rate(rate: int) -> None:
+    t = np.arange(rate) / rate
+    tones = (8000 * np.sin(2 * np.pi * hz * t) for hz in (300, 700))
+    voice, noise = (replace(_corpus(tone), sample_rate=rate) for tone in tones)
+    config = replace(MixConfig(), pitch=1.0, speed=(0.25, 0.3), babble=0.5)
+    shortest = 0.05
+    Stage(steps=1, crop_seconds=shortest)
+    for semitones in ((-3.0, 3.0), (-24.0, -24.0), (24.0, 24.0)):
+        changed = replace(config, pitch_semitones=semitones)
+        mixture = Mixer(voice, noise, None, changed).batch(0, 8, shortest)
+        assert mixture.noisy.shape == (8, round(shortest * rate))
+        assert bool(mixture.noisy.isfinite().all())
+
+
 def test_a_pitch_change_does_not_look_past_the_last_frame() -> None:
     x = torch.ones(32_000)
-    assert corrupt.pitched(x, 0.9680000082705148).shape == x.shape  # 125 / (1 / factor) rounds up
+    assert (
+        corrupt.pitched(x, 0.9680000082705148, RATE).shape == x.shape
+    )  # 125 / (1 / factor) rounds up
 
 
 def test_what_is_off_draws_nothing_and_what_is_on_changes_the_batch(
