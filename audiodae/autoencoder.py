@@ -65,7 +65,8 @@ class AutoencoderConfig:
     denoising: bool = False
 
     def __post_init__(self) -> None:
-        check_range(self, 1, math.inf, "sample_rate", "patch_frames")
+        check_range(self, 1, math.inf, "sample_rate", "patch_frames", "latent")
+        check_range(self, 0.0, 1.0, "dropout", below=True)
         # says what is wrong with these
         stft = Stft(self.sample_rate, self.n_fft, self.hop_length)
         if not 2 <= self.mels <= stft.bins:
@@ -77,10 +78,6 @@ class AutoencoderConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}."
                 )
-        if self.latent < 1:
-            raise ValueError(f"latent is {self.latent}: at least one value is wanted.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}: a share from 0 to below 1 is wanted.")
         layers = self.hidden if self.body == "dense" else self.channels
         if not layers or min(layers) < 1:
             name = "hidden" if self.body == "dense" else "channels"

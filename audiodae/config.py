@@ -60,16 +60,17 @@ def _has_word(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def check_range(config: Any, low: float, high: float, *names: str) -> None:
+def check_range(config: Any, low: float, high: float, *names: str, below: bool = False) -> None:
     """Raise `ValueError` where a value of the dataclass, or one of a tuple, is not in `low` to `high`.
 
-    A pair is a range of its own and has to rise.
+    With `below` it has to be less than `high`. A pair is a range of its own and has to rise.
     """
-    wanted = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
+    to = "to below" if below else "to"
+    wanted = f"from {low:g} {to} {high:g}" if math.isfinite(high) else f"of {low:g} or more"
     for name in names:
         value = getattr(config, name)
         values = value if isinstance(value, tuple) else (value,)
-        if not all(low <= v <= high for v in values):
+        if not all(low <= v <= high and not (below and v == high) for v in values):
             kind = "numbers" if len(values) > 1 else "a number"
             raise ValueError(f"{name} is {value}, and not {kind} {wanted}.")
         if list(values) != sorted(values):

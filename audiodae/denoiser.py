@@ -46,7 +46,7 @@ class DenoiserConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_range(self, 0.0, 1.0, "dropout")
+        check_range(self, 0.0, 1.0, "dropout", below=True)
         check_range(self, 0, math.inf, "blocks")
         check_range(self, 1, math.inf, "sample_rate", "heads")
         # says what is wrong with these

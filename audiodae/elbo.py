@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audiodae.autoencoder import Code
+from audiodae.config import check_range
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class ElboConfig:
     free_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "warmup_steps", "free_bits"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: zero or more is wanted.")
+        check_range(self, 0, math.inf, "beta", "warmup_steps", "free_bits")
 
     def beta_at(self, step: int) -> float:
         """The weight at a step of the training, counted from 0; `beta` where the warm-up is over."""

@@ -33,6 +33,7 @@ class BandsConfig:
     def __post_init__(self) -> None:
         check_range(self, 0, math.inf, "linear")
         check_range(self, 2, math.inf, "erb")
+        check_range(self, 0.05, 1.0, "compression")
 
     @property
     def count(self) -> int:

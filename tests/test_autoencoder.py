@@ -170,7 +170,7 @@ def test_with_the_phase_of_the_recording_a_tone_comes_back_in_place() -> None:
         ({"body": "transformer"}, "choose from dense, conv"),
         ({"kernel": 4}, "odd"),
         ({"patch_frames": 12, "channels": (4, 4, 4)}, "multiples of 8"),
-        ({"latent": 0}, "at least one"),
+        ({"latent": 0}, "latent is 0, and not a number of 1 or more"),
         ({"dropout": 1.0}, "below 1"),
         ({"channels": ()}, "at least one layer"),
         ({"chanels": (4,)}, "did you mean 'channels'"),
