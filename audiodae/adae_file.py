@@ -52,6 +52,7 @@ class Compressed:
 
 
 def to_bytes(content: Compressed) -> bytes:
+    """The whole file. Raises `AudioError` for a model's name of over 255 bytes."""
     c = content
     name = c.model.encode("utf-8", "surrogateescape")  # also paths that are no text
     if len(name) > 255:

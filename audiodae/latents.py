@@ -52,9 +52,9 @@ class Patches:
 
     Channels are averaged, the rate becomes the model's. Afterwards `samples` is the length at that
     rate, `frames` that at the recording's own `sample_rate`, and `warnings` says what was wrong with
-    the file. With `whole_only` a last patch that the
-    recording only partly fills is left out, unless there is no other: its silence is not the
-    recording's. Raises `AudioError` for what cannot be read or holds no sound.
+    the file. With `whole_only` a last patch that the recording only partly fills is left out, unless
+    there is no other: its silence is not the recording's.
+    Raises `AudioError` for what cannot be read or holds no sound.
     """
 
     def __init__(
@@ -131,11 +131,12 @@ def latents_of(
     path: str | os.PathLike[str],
     autoencoder: Autoencoder,
     progress: Progress | None = None,
-    *,
-    whole_only: bool = True,
 ) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """All latents of a recording, `(patches, latent)` float32, and warnings about the file."""
-    reader = Patches(path, autoencoder, progress, whole_only=whole_only)
+    """All latents of a recording, `(patches, latent)` float32, and warnings about the file.
+
+    Of whole patches, as `whole_only` has it. Raises `AudioError` as `Patches`.
+    """
+    reader = Patches(path, autoencoder, progress, whole_only=True)
     blocks = [encode(autoencoder, block).cpu().numpy() for block in reader]
     return np.concatenate(blocks), reader.warnings
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Down(nn.Module):
-    """Strided convolution over frequency: `bands` -> `bands / stride`."""
+    """Strided convolution over frequency."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -24,6 +24,7 @@ class Down(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(batch, inputs, frames, bands)` -> `(batch, outputs, frames, bands / stride)`."""
         return F.relu(self.norm(self.conv(x)))
 
 
@@ -44,6 +45,7 @@ class Up(nn.Module):
         self.norm = None if last else nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, across: Tensor) -> Tensor:
+        """`x` and `across` `(batch, inputs, frames, bands)` -> `(batch, outputs, frames, bands * stride)`."""
         y = self.conv(F.relu(self.join(torch.cat((x, across), dim=1))))
         return y if self.norm is None else F.relu(self.norm(y))
 
@@ -62,6 +64,7 @@ class BandMemory(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """`x` and its state -> the same shapes: what is passed on, and the state after the last frame."""
         batch, frames = x.shape[:2]
         rows = self.norm(x).transpose(0, 1).reshape(frames, -1, self.channels)
         rows, hidden = self.gru(rows, state.reshape(1, -1, self.channels))
@@ -84,6 +87,7 @@ class BandAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(batch, frames, bands, channels)` -> the same shape; frames do not see each other."""
         batch, frames, bands = x.shape[:3]
         split = self.query_key_value(self.norm(x)).view(-1, bands, 3, self.heads, self.width)
         query, key, value = split.permute(2, 0, 3, 1, 4)
@@ -95,8 +99,7 @@ class BandAttention(nn.Module):
 class Halve(nn.Module):
     """A convolution that halves frames and mels of a patch, with a stride or by pooling.
 
-    `(n, inputs, frames, mels)` -> `(n, outputs, frames / 2, mels / 2)`. `down` is "stride", "max" or
-    "average"; `kernel` is odd.
+    `down` is "stride", "max" or "average"; `kernel` is odd.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, down: str, dropout: float) -> None:
@@ -109,14 +112,15 @@ class Halve(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(n, inputs, frames, mels)` -> `(n, outputs, frames / 2, mels / 2)`."""
         return self.dropout(F.silu(self.norm(self.pool(self.conv(x)))))
 
 
 class Double(nn.Module):
     """The way back: doubles frames and mels, by a transposed convolution or by repeating, then convolving.
 
-    `(n, inputs, frames, mels)` -> `(n, outputs, 2 * frames, 2 * mels)`. `up` is "transposed" or
-    "upsample". The last one has no norm, activation or dropout: its output is the patch.
+    `up` is "transposed" or "upsample". The last one has no norm, activation or dropout: its output is the
+    patch.
     """
 
     def __init__(
@@ -137,12 +141,13 @@ class Double(nn.Module):
         self.last = last
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(n, inputs, frames, mels)` -> `(n, outputs, 2 * frames, 2 * mels)`."""
         y = self.norm(self.conv(x))
         return y if self.last else self.dropout(F.silu(y))
 
 
 class Dense(nn.Module):
-    """A fully connected layer with norm, activation and dropout: `(n, inputs)` -> `(n, outputs)`."""
+    """A fully connected layer with norm, activation and dropout."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -151,4 +156,5 @@ class Dense(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(n, inputs)` -> `(n, outputs)`."""
         return self.dropout(F.silu(self.norm(self.linear(x))))

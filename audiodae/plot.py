@@ -208,6 +208,7 @@ def _channels_first(x: Samples) -> Samples:
 
 
 def matplotlib_part(part: str) -> Any:
+    """A module of matplotlib, such as "figure". Raises `AudiodaeError` where it is not installed."""
     try:
         return importlib.import_module(f"matplotlib.{part}")
     except ImportError as error:

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 _SHRINK_PATCHES = 4.0  # as many patches of prior: axes are the latent's own, deviations equal
 _SLOWEST = 0.98
+_WANDER = 0.5  # of the prior's deviation is within a sound of it, the rest between sounds
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Texture:
 
     @classmethod
     def fit(cls, latents: Floats, residual: Floats) -> Texture:
-        """To latents `(patches, latent)` in the order of time; one patch is enough."""
+        """To latents `(patches, latent)` in the order of time, one at least, and residual `(mels,)`."""
         latents = latents.astype(np.float64)
         n, size = latents.shape
         mean = latents.mean(axis=0)
@@ -49,12 +50,12 @@ class Texture:
         return cls(mean, axes, np.sqrt(np.maximum(values, 1e-9)), follow, residual)
 
     @classmethod
-    def prior(cls, size: int, mels: int, rng: np.random.Generator, wander: float = 0.5) -> Texture:
+    def prior(cls, size: int, mels: int, rng: np.random.Generator) -> Texture:
         """One drawn from the standard normal prior: a place of its own, and some way around it."""
         return cls(
-            rng.standard_normal(size) * np.sqrt(1.0 - wander**2),
+            rng.standard_normal(size) * np.sqrt(1.0 - _WANDER**2),
             np.eye(size),
-            np.full(size, wander),
+            np.full(size, _WANDER),
             np.full(size, 0.7),
             np.zeros(mels),
         )
