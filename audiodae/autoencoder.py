@@ -34,6 +34,7 @@ _CHOICES = {
 }
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _FIRST_LOGVAR = -3.0  # where the code starts as the principal components: sure enough to be of use
+_PHASE_ITERATIONS = 60
 _LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflow
 
 
@@ -41,10 +42,13 @@ _LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflo
 class AutoencoderConfig:
     """Shape of an autoencoder.
 
+    A patch is `patch_frames` frames of `mels` bands, of sound at `sample_rate` (Hz) in frames of `n_fft`
+    samples, one every `hop_length`. The `body` is "dense" or "conv", the `bottleneck` "plain" or "gaussian".
     `hidden` are the widths of a dense body, `channels` and `kernel` (odd) the convolutions of the other,
     each of which halves frames and mels by `down` ("stride", "max" or "average" pooling) and has a mirror
     image that doubles them by `up` ("transposed" or "upsample"). `latent` is the number of values a patch
-    becomes; a "gaussian" bottleneck gives each a mean and a variance. `denoising` says that the input is
+    becomes; a "gaussian" bottleneck gives each a mean and a variance. `dropout` is the share of
+    values (of channels, in convolutions) that a training leaves out. `denoising` says that the input is
     damaged and the clean patch is wanted.
     """
 
@@ -215,7 +219,6 @@ class Autoencoder(nn.Module):
         patches: Tensor,
         phase: Tensor | None = None,
         *,
-        iterations: int = 60,
         seed: int = 0,
     ) -> Tensor:
         """Sound of consecutive patches: `(patches, frames, mels)` -> `(samples,)` at `sample_rate`.
@@ -230,7 +233,7 @@ class Autoencoder(nn.Module):
             return self._sound(torch.polar(magnitude, phase)[None])[0]
         # Half a hop at each end belongs to frames that are not there.
         trim = self._lead
-        sound = _griffin_lim(magnitude, self.stft, iterations, seed)
+        sound = _griffin_lim(magnitude, self.stft, seed)
         return sound[trim : trim + magnitude.shape[0] * self.config.hop_length]
 
     def masked(self, noisy: Tensor) -> Tensor:
@@ -322,7 +325,7 @@ def _conv(config: AutoencoderConfig, code: int) -> tuple[nn.Sequential, nn.Seque
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
-def _griffin_lim(magnitude: Tensor, stft: Stft, iterations: int, seed: int) -> Tensor:
+def _griffin_lim(magnitude: Tensor, stft: Stft, seed: int) -> Tensor:
     """`(frames, bins)` -> `((frames - 1) * hop_length + n_fft,)`."""
     try:
         import librosa
@@ -333,7 +336,7 @@ def _griffin_lim(magnitude: Tensor, stft: Stft, iterations: int, seed: int) -> T
         ) from error
     sound = librosa.griffinlim(
         magnitude.detach().cpu().numpy().T,
-        n_iter=iterations,
+        n_iter=_PHASE_ITERATIONS,
         hop_length=stft.hop_length,
         win_length=stft.n_fft,
         n_fft=stft.n_fft,

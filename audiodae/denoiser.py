@@ -1,6 +1,6 @@
 """Cleaning: features, a convolutional autoencoder over frequency with memory in time, a complex mask.
 
-The autoencoder halves the bands step by step, remembers in its bottleneck, and doubles them back with
+The autoencoder gathers the bands in strides, remembers in its bottleneck, and spreads them back with
 skip connections; it is trained with noisy speech in and clean speech wanted (a denoising autoencoder,
 Vincent et al., 2008). The bottleneck alternates a GRU over time shared by all bands with attention
 across the bands (compare dual-path RNNs, Luo et al., 2020, and FastEnhancer, arXiv 2509.21867).
@@ -28,10 +28,13 @@ MASK_CHANNELS = 2  # real and imaginary part
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """Shape of a denoiser: what it hears (`stft`, `bands`) and how wide and deep it thinks.
+    """Shape of a denoiser: what it hears and how wide and deep it thinks.
 
-    `channels` are those of each convolution, from the spectrum to the bottleneck; `blocks` is the number
-    of memory-and-attention pairs there, `heads` that of the attention.
+    It hears sound at `sample_rate` (Hz) in frames of `n_fft` samples, one every `hop_length`, gathered in
+    `bands`. Of each convolution, from the spectrum to the bottleneck, `channels` are what comes out,
+    `kernels` how many bands it sees at once, `strides` by how much it divides them. `blocks` is the number of
+    memory-and-attention pairs there, `heads` that of the attention, and `dropout` the share of what that
+    says which a training leaves out.
     """
 
     sample_rate: int = 16000

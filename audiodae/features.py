@@ -24,7 +24,10 @@ FLOOR_POWER = 1e-10  # keeps the compression's slope finite in digital silence
 
 @dataclass(frozen=True)
 class BandsConfig:
-    """`linear` bins kept one by one from 0 Hz, then `erb` triangular bands up to the Nyquist frequency."""
+    """`linear` bins kept one by one from 0 Hz, then `erb` triangular bands up to the Nyquist frequency.
+
+    Magnitudes are raised to the power `compression`; with 1 they stay what they are.
+    """
 
     linear: int = 64
     erb: int = 64

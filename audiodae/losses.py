@@ -30,6 +30,8 @@ _LOUDNESS = 0.05  # RMS that examples are scaled to, so that quiet ones count as
 class LossConfig:
     """Weights of the terms.
 
+    `magnitude` and `spectrum` weigh the squared errors of magnitudes and of complex spectra, both of spectra
+    whose magnitudes are raised to the power `compression`, so that quiet sounds count too.
     `lost_speech` adds to the magnitude term where speech came out too weak, `noise_left` in the pauses of
     speech and where nobody speaks, where what is left is heard most. `snr` weighs the plain
     signal-to-noise ratio in dB: unlike the scale-invariant one it also holds the level, and its logarithm

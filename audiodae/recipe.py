@@ -28,9 +28,9 @@ HEARD_SECONDS = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training: so many steps of so many crops, with a learning rate of its own.
+    """A stretch of training: `steps` of `batch_size` crops of `crop_seconds`, with a rate of its own.
 
-    The rate rises over `warmup_steps` and falls by a half cosine to `final_fraction` of its peak.
+    It rises over `warmup_steps` to `learning_rate` and falls by a half cosine to `final_fraction` of that.
     `pesq` and `stoi` are the weights of a differentiable PESQ and STOI in this stage, `dnsmos` that of
     DNSMOS, which hears only the first `dnsmos_items` examples with speech of every batch because it is slow,
     and `whisper` that of what a recogniser hears of the first `whisper_items`.
@@ -67,11 +67,18 @@ class Stage:
 class Recipe:
     """Model, mix, loss, stages and optimiser. Short crops and small batches first learn fastest.
 
+    The `[[stages]]` follow each other; `[mix]` says how examples are made.
     A denoiser is `[model]` and `[loss]`. An autoencoder is `[autoencoder]` and `[elbo]`; with `family`
     `[autoencoder]` need only say what is different from that family. `pca_patches` is how many patches the
     straight path beside its body is laid by; with 0 there is none.
     `bfloat16` lets the net compute in that on a GPU that has it (what it hears and the loss stay float32).
     `description` and `licence` are written into the JSON of the weights for whoever gets them.
+
+    `optimizer` is "adamw" or "soap", with `weight_decay` on what is multiplied with; gradients are cut to a
+    norm of `clip_norm`. The model that is written is an average of the weights, which keeps `ema_decay` of
+    itself a step. `seed` decides the first weights and all mixtures. `held_out` is the share of talkers,
+    noises and rooms that is kept for validation, on `validation_batches` of 8 mixtures of 3 s, whenever
+    `checkpoint_minutes` have gone by.
     """
 
     description: str = ""

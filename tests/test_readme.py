@@ -1,5 +1,6 @@
 """The README's examples run as they stand."""
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -12,7 +13,14 @@ from click.testing import CliRunner
 from recogniser import whisper_base
 from tasks_model import machine
 
+from audiodae.autoencoder import AutoencoderConfig
 from audiodae.cli import main
+from audiodae.denoiser import DenoiserConfig
+from audiodae.elbo import ElboConfig
+from audiodae.features import BandsConfig
+from audiodae.losses import LossConfig
+from audiodae.mix_config import MixConfig
+from audiodae.recipe import Recipe, Stage
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 DEMO = Path(__file__).parent / "data" / "noisy-speech.flac"
@@ -34,6 +42,14 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("machines").mkdir()
     soundfile.write("machines/fan.wav", machine(12.0), 16000)
     return tmp_path
+
+
+def test_every_key_of_a_recipe_is_described_where_it_is_read() -> None:
+    configs = [Recipe, Stage, MixConfig, LossConfig, DenoiserConfig, BandsConfig]
+    for config in [*configs, AutoencoderConfig, ElboConfig]:
+        named = re.findall(r"`\[*(\w+)\]*`", config.__doc__ or "")
+        lacking = [f.name for f in dataclasses.fields(config) if f.name not in named]
+        assert not lacking, f"{config.__name__}: {lacking}"
 
 
 def test_the_shell_examples_run(recordings: Path) -> None:
