@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from audiodae.cli_words import NAME
 from audiodae.errors import AudiodaeError, printable
 from audiodae.progress import bar, failed, say
+
+if TYPE_CHECKING:
+    from audiodae.sources import Found
 
 DEFAULT = "vanilla-16k"
 _DETECTOR = "anomaly-detector"
@@ -136,22 +140,14 @@ def score(
 
         matplotlib_part("figure")
         plot.mkdir(parents=True, exist_ok=True)
-    pictures: dict[Path, Path] = {}
-    for item in found if plot is not None else ():
-        target = item.relative.with_name(item.relative.name + ".png")
-        if other := pictures.get(target):
-            raise AudiodaeError(
-                f"{other} and {item.source} would both be drawn to {target}: score them in two runs."
-            )
-        pictures[target] = item.source
+    pictures = _pictures(found, plot) if plot is not None else {}
     undrawn: list[str] = []
     with bar(found, quiet) as shown:
 
-        def work(item: Any) -> tuple[task.Scores, list[str]]:
+        def work(item: Found) -> tuple[task.Scores, list[str]]:
             rows, warnings = task.describe_file(item.source, trained.net, shown.update)
             scores = task.score(rows, known, patch_seconds)
-            if plot is not None:
-                target = plot / item.relative.with_name(item.relative.name + ".png")
+            if target := pictures.get(item):
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     plot_scores(item.source, scores, target)
@@ -180,3 +176,16 @@ def score(
         say(f"  {reason}")
     if bad or undrawn:
         ctx.exit(1)
+
+
+def _pictures(found: Iterable[Found], folder: Path) -> dict[Found, Path]:
+    """Where each recording is drawn. Raises `AudiodaeError` where two would be drawn to one place."""
+    places: dict[Path, Found] = {}
+    for item in found:
+        name = item.relative.with_name(item.relative.name + ".png")
+        if other := places.get(folder / name):
+            raise AudiodaeError(
+                f"{other.source} and {item.source} would both be drawn to {name}: score them in two runs."
+            )
+        places[folder / name] = item
+    return {item: place for place, item in places.items()}
