@@ -30,15 +30,26 @@ _SHARED = "/dev/shm"  # where they wait
 _SHARED_BYTES = 64_000_000  # for one process
 
 
-def default_workers(device: torch.device) -> int:
-    """Processes that mix for a training on this device: none beside a CPU, which they would slow down."""
+def default_workers(device: torch.device, say: Callable[[str], None]) -> int:
+    """Processes that mix for a training on this device: none beside a CPU, which they would slow down.
+
+    Where there is no room for one on every other core that is said: fewer are slower, and with none
+    the device mixes, from other random numbers.
+    """
     if device.type != "cuda" or not can_fork():
         return 0
     try:
         room = shutil.disk_usage(_SHARED).total // _SHARED_BYTES  # containers are given little
     except OSError:
-        return 0
-    return min(cores() - 1, room)
+        room = 0
+    others = cores() - 1
+    if room < others:
+        say(
+            f"{_SHARED} has room for batches of {room} processes that mix, and {others} cores are free: "
+            + (f"{room} are started" if room else "the device mixes, by random numbers of its own")
+            + f". Give it {others * _SHARED_BYTES // 1_000_000} MB, or ask for --workers."
+        )
+    return min(others, room)
 
 
 def check_workers(workers: int) -> None:

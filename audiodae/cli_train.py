@@ -60,7 +60,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Processes that mix ahead (default: on a GPU the other cores, up to 16, else 0).",
+    help="Processes that mix ahead (default: on a GPU the other cores, up to 15, else 0).",
 )
 @click.option("--steps", type=click.IntRange(1), help="Stop after so many steps; resume later.")
 @click.option(

@@ -56,7 +56,7 @@ def train_folders(
     stop = stop or Stop()
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
-    workers = default_workers(chosen) if workers is None else workers
+    workers = default_workers(chosen, _say) if workers is None else workers
     check_workers(workers)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # also where batches are pinned

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
 
-from audiodae.ahead import deaths_told, mixed_ahead
+from audiodae.ahead import deaths_told, default_workers, mixed_ahead
 from audiodae.atomic import claimed
 from audiodae.averages import is_finite
 from audiodae.checkpoint import load_denoiser
@@ -113,6 +114,26 @@ def test_what_goes_wrong_in_a_mixing_process_is_told_as_it_is(error: Exception) 
     for workers in (0, 1):
         with pytest.raises(type(error), match=f"^{error}$"):
             list(mixed_ahead(mix, range(4), workers, torch.device("cpu")))
+
+
+@needs_fork
+@pytest.mark.parametrize(("megabytes", "wanted"), [(None, 0), (10, 0), (200, 3), (2000, 7)])
+def test_where_shared_memory_decides_how_many_processes_mix_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, megabytes: int | None, wanted: int
+) -> None:
+    def usage(path: str) -> SimpleNamespace:
+        if megabytes is None:
+            raise FileNotFoundError(path)
+        return SimpleNamespace(total=megabytes * 1_000_000)
+
+    monkeypatch.setattr("audiodae.ahead.cores", lambda: 8)
+    monkeypatch.setattr("audiodae.ahead.shutil.disk_usage", usage)
+    said: list[str] = []
+    assert default_workers(torch.device("cuda"), said.append) == wanted
+    assert len(said) == (wanted < 7)
+    assert all(f"room for batches of {wanted} processes" in line for line in said)
+    assert all(("random numbers of its own" in line) == (wanted == 0) for line in said)
+    assert default_workers(torch.device("cpu"), said.append) == 0
 
 
 @needs_fork
