@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from audiodae.channel_order import layout_of, speakers_of
 from audiodae.errors import AudioError
 from audiodae.formats import AudioInfo, check_layout
 
 HOW_TO_INSTALL = "install ffmpeg (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg)"
 _PROBE_SECONDS = 60
+_NOTICEABLY_LATE_SECONDS = 0.01  # what codecs need to begin is less
 # Ways in which the tags of libsndfile are spelt elsewhere.
 _TAGS = {
     **dict.fromkeys(
@@ -47,8 +49,9 @@ def probe(path: Path) -> AudioInfo:
         raise AudioError(
             f"{path} needs the ffmpeg program to be read, and it is not on PATH; {HOW_TO_INSTALL}."
         )
-    stream_keys = "codec_name,sample_fmt,sample_rate,channels,bit_rate,bits_per_raw_sample,duration"
-    wanted = f"format=format_name,duration,bit_rate:format_tags:stream_tags:stream={stream_keys}"
+    stream_keys = "codec_name,sample_fmt,sample_rate,channels,channel_layout,bit_rate,"
+    stream_keys += "bits_per_raw_sample,duration,start_time"
+    wanted = f"format=format_name,duration,bit_rate,start_time:format_tags:stream_tags:stream={stream_keys}"
     command = [program, "-v", "error", "-select_streams", "a:0", "-show_entries", wanted]
     command += ["-of", "json", *_input(path)]
     try:
@@ -69,6 +72,8 @@ def probe(path: Path) -> AudioInfo:
     bits = _number(stream.get("bits_per_raw_sample"))
     rate = _number(stream.get("bit_rate")) or _number(container.get("bit_rate"))
     lossless = codec.startswith(_LOSSLESS)
+    # The container begins with its first track, which may be the picture.
+    late = (_number(stream.get("start_time")) or 0) - (_number(container.get("start_time")) or 0)
     floats = _FLOATS.get(str(stream.get("sample_fmt"))[:3])
     return AudioInfo(
         path=path,
@@ -81,6 +86,8 @@ def probe(path: Path) -> AudioInfo:
         seconds=_number(stream.get("duration")) or _number(container.get("duration")),
         bitrate=int(rate) if rate and not lossless else None,
         bits=int(bits) if bits and lossless else None,
+        speakers=speakers_of(str(stream.get("channel_layout"))),
+        late_seconds=late if late > _NOTICEABLY_LATE_SECONDS else 0.0,
         reader="ffmpeg",
     )
 
@@ -98,8 +105,15 @@ class FfmpegSource:
         # A file takes any number of complaints; a pipe that nobody reads would stop ffmpeg.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
         command = [program, "-v", "error", "-nostdin", *_input(info.path), "-map", "0:a:0"]
-        command += ["-f", "f32le", "-c:a", "pcm_f32le"]
-        command += ["-ar", str(info.sample_rate), "-ac", str(info.channels), "-"]
+        # A change of channels amid the file must not be one of ours; by number alone ffmpeg would take four
+        # for a layout of its choice and mix them into it.
+        layout = layout_of(info.speakers)
+        filters = [f"aformat=channel_layouts={layout}"] if layout else []
+        if info.late_seconds:
+            filters.append("aresample=first_pts=0")  # silence in front: in step with the picture
+        command += ["-af", ",".join(filters)] if filters else []
+        command += [] if layout else ["-ac", str(info.channels)]
+        command += ["-f", "f32le", "-c:a", "pcm_f32le", "-ar", str(info.sample_rate), "-"]
         try:
             # Its own session: Ctrl-C must stop us, not make the sound seem to end here.
             self._process = subprocess.Popen(

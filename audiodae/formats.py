@@ -94,7 +94,8 @@ class AudioInfo:
     `container` and `subtype` are libsndfile's names ("WAV", "PCM_24"), or ffmpeg's in capitals
     ("MOV,MP4,M4A...", "AAC") with `reader` "ffmpeg". `bitrate` is the average in bit/s of lossy
     files, `bits` the resolution of lossless ones read through ffmpeg. `speakers` says which channel
-    is whose (`SF_CHANNEL_MAP_*` of libsndfile), where the header does.
+    is whose (`SF_CHANNEL_MAP_*` of libsndfile), where the header does; `late_seconds` how much later
+    than the picture the sound of a video begins.
     """
 
     path: Path
@@ -109,6 +110,7 @@ class AudioInfo:
     bitrate: int | None = None
     bits: int | None = None
     speakers: tuple[int, ...] = ()
+    late_seconds: float = 0.0
     reader: str = "libsndfile"
 
 

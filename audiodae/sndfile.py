@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from audiodae import id3
+from audiodae.channel_order import from_ogg, speakers_in_ogg
 from audiodae.errors import AudioError
 from audiodae.formats import AudioInfo, check_layout, is_lossy
 from audiodae.wav import is_placeholder
@@ -101,7 +103,10 @@ class SndfileSource:
             raise
 
     def read(self, n: int) -> np.ndarray:
-        """The next `n` frames; fewer at the end, and where the file is damaged."""
+        """The next `n` frames, in WAV's order of channels; fewer at the end, and where it is damaged."""
+        return from_ogg(self._next(n), self.info.subtype)
+
+    def _next(self, n: int) -> np.ndarray:
         block = np.full((n, self.info.channels), np.nan, np.float32)
         try:
             return self._file.read(out=block)  # type: ignore[no-any-return]
@@ -144,9 +149,16 @@ def _describe(path: Path, file: SequentialFile, size_bytes: int) -> AudioInfo:
         frames=frames,
         container=file.format,
         subtype=file.subtype,
-        tags=file.text_tags,
+        tags=_tags(path, file),
         endian=file.endian,
         seconds=seconds,
-        speakers=file.speakers,
+        speakers=file.speakers or speakers_in_ogg(file.subtype, channels),
         bitrate=round(8 * size_bytes / seconds) if seconds and is_lossy(file.subtype) else None,
     )
+
+
+def _tags(path: Path, file: SequentialFile) -> dict[str, str]:
+    if file.format != "MP3":
+        return file.text_tags
+    with open(path, "rb") as start:
+        return id3.texts(start) | file.text_tags

@@ -11,6 +11,7 @@ import soundfile
 
 from audiodae import formats, id3
 from audiodae.atomic import AtomicFile, reason
+from audiodae.channel_order import to_ogg
 from audiodae.errors import AudioError
 from audiodae.sndfile import TAG_NAMES, SequentialFile, open_file, unsigned
 
@@ -81,7 +82,8 @@ class Writer:
         count = block.shape[1]
         if formats.outgrows(self.container, self.subtype, self.channels, self.frames + count):
             self._move_to(self._roomier())
-        samples, nonfinite = formats.silence_nonfinite(np.ascontiguousarray(block.T, np.float32))
+        frames = to_ogg(np.ascontiguousarray(block.T, np.float32), self.subtype)
+        samples, nonfinite = formats.silence_nonfinite(frames)
         self.nonfinite += nonfinite
         if self._bits is not None:
             # Integers are made here: libsndfile rounds down, half a step of offset on average.

@@ -132,6 +132,31 @@ def seven_bits(size):
     return int("".join(f"{byte:07b}" for byte in size), 2)
 
 
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize(("encoding", "codec"), [(0, "latin-1"), (1, "utf-16"), (3, "utf-8")])
+def test_comments_that_other_programs_write_into_an_mp3_are_read(
+    tmp_path, version, encoding, codec
+):
+    """ffmpeg writes them as a text under a name, and libsndfile does not look there."""
+
+    def frame(kind, *parts):
+        end = b"\0\0" if codec == "utf-16" else b"\0"
+        body = bytes([encoding]) + end.join(part.encode(codec) for part in parts)
+        size = id3._size(body) if version == 4 else len(body).to_bytes(4, "big")
+        return kind + size + b"\0\0" + body
+
+    frames = frame(b"TIT2", "Gespräch") + frame(b"PRIV", "x" * 300)
+    frames += frame(b"TXXX", "comment", "Müller") + frame(b"TXXX", "mood", "calm")
+    write(tmp_path / "plain.mp3", noise(1, 20011), 48000)
+    tag = b"ID3" + bytes([version, 0, 0]) + id3._size(frames) + frames
+    tagged = tmp_path / "x.mp3"
+    tagged.write_bytes(tag + (tmp_path / "plain.mp3").read_bytes())
+    assert info(tagged).tags == {"title": "Gespräch", "comment": "Müller"}
+    for broken in (tag[:15], tag[:10] + b"\xff" * 40, b"ID3\x04\0\x80" + tag[6:]):
+        tagged.write_bytes(broken + (tmp_path / "plain.mp3").read_bytes())
+        assert "comment" not in info(tagged).tags
+
+
 @pytest.mark.parametrize("container", ["WAVEX", "RF64"])
 def test_a_channel_stays_with_its_speaker(tmp_path, container):
     surround = (2, 3, 4, 11, 14, 15)  # 5.1, surrounds at the sides

@@ -220,3 +220,15 @@ def test_reading_a_wav_never_starts_a_program(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "(1, 100)", done.stderr
+
+
+@needs_ffmpeg
+def test_sound_that_begins_after_the_picture_stays_in_step_with_it(tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.full(44100, 0.5), 44100)
+    picture = ["-f", "lavfi", "-i", "color=s=32x32:d=2"]
+    sound = ["-itsoffset", "0.5", "-i", str(tmp_path / "x.wav"), "-map", "0:v", "-map", "1:a"]
+    make = ["ffmpeg", "-v", "error", *picture, *sound, "-c:a", "pcm_s16le", str(tmp_path / "x.mkv")]
+    subprocess.run(make, check=True)
+    back, _ = read(tmp_path / "x.mkv")
+    assert back.shape == (1, 22050 + 44100)
+    assert not back[0, :22050].any() and np.allclose(back[0, 22050:], 0.5, atol=1e-4)

@@ -17,7 +17,18 @@ PACKAGE = Path(audiodae.__file__).parent
 # From bottom to top: a module imports from its own row (never in a circle) and the rows before it.
 ROWS = [
     {"errors", "installed", "config", "cores", "levels", "arrays", "resample", "stft", "flat_tops"}
-    | {"atomic", "formats", "wav", "ffmpeg", "id3", "sndfile", "writer", "pipe", "signals"}
+    | {
+        "atomic",
+        "channel_order",
+        "formats",
+        "wav",
+        "ffmpeg",
+        "id3",
+        "sndfile",
+        "writer",
+        "pipe",
+        "signals",
+    }
     | {"audio"},
     {"features", "fixed_step", "gain", "judges", "layers", "layout", "net"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
