@@ -13,7 +13,8 @@ from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for, plain_device
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.net import Engine, Net
 from audiodae.resample import check_rate
-from audiodae.stream import Link, Streamer
+from audiodae.stream import Streamer
+from audiodae.strength import Link
 from audiodae.whole import clean_whole
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ except ImportError as error:
 
 from audiodae.api import Denoiser, load
 from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, model_for
-from audiodae.options import Link, Options
 from audiodae.resample import check_rate
+from audiodae.strength import Link, checked_limit, checked_link, checked_mix
 
 if TYPE_CHECKING:
     from audiodae.denoiser import DenoiserNet
@@ -60,10 +60,9 @@ class Denoise(nn.Module):
         nets = [cast("DenoiserNet", load(name, engine="torch").net) for name in names]
         self.nets = nn.ModuleList(nets)
         self.sample_rate = nets[0].sample_rate if sample_rate is None else check_rate(sample_rate)
-        Options(mix=mix, attenuation_limit_db=attenuation_limit_db, link=link)  # raises
-        self.mix = mix
-        self.attenuation_limit_db = attenuation_limit_db
-        self.link: Link = link
+        self.mix = checked_mix(mix)
+        self.attenuation_limit_db = checked_limit(attenuation_limit_db)
+        self.link = checked_link(link)
 
     def forward(self, waveform: Tensor, sample_rate: int | None = None) -> Tensor:
         """`(samples,)`, `(channels, samples)` or `(batch, channels, samples)`; the same comes out.

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from audiodae.config import as_number
-from audiodae.errors import AudiodaeError
-
-Link = Literal["linked", "each", "mid"]
+from audiodae.strength import Link, checked_limit, checked_link, checked_mix
 
 
 @dataclass(frozen=True)
@@ -62,19 +57,16 @@ class Options:
         for name in ("residue", "plot", "vad"):
             if (place := getattr(self, name)) is not None:
                 object.__setattr__(self, name, Path(place))
-        if not 0.0 <= as_number(self.mix) <= 1.0:
-            raise AudiodaeError(
-                f"mix is {self.mix!r}: give a number from 0 (as it came) to 1 (clean)."
-            )
-        limit = self.attenuation_limit_db
-        if limit is not None and not 0.0 <= as_number(limit) < math.inf:
-            raise AudiodaeError(
-                f"The attenuation limit is {limit!r} dB: give 0 or more decibels, such as 12."
-            )
-        if self.link not in get_args(Link):
-            raise AudiodaeError(
-                f"Channels are to be {self.link!r}: choose one of {', '.join(get_args(Link))}."
-            )
+        # In one spelling each, so that equal settings have one fingerprint and fit into JSON.
+        plain = {
+            "mix": checked_mix(self.mix),
+            "attenuation_limit_db": checked_limit(self.attenuation_limit_db),
+            "link": checked_link(self.link),
+            "container": self.container and self.container.lower(),
+            "subtype": self.subtype and self.subtype.upper(),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def fingerprint(self, weights: str) -> str:
         """A short hash of all that changes an output: these settings and the weights."""

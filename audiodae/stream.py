@@ -11,20 +11,18 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
 from audiodae.checkpoint import DEFAULT_MODEL
-from audiodae.config import as_number
 from audiodae.errors import AudiodaeError
 from audiodae.frame_cleaner import FrameCleaner
 from audiodae.layout import Layout, rows_of, sound
 from audiodae.net import Engine, Net
 from audiodae.net_of import HasNet, net_of
 from audiodae.resample import Resampler, check_rate
+from audiodae.strength import Link, checked_limit, checked_link, checked_mix
 from audiodae.voice import RunningVoice
-
-Link = Literal["linked", "each", "mid"]
 
 
 class Streamer:
@@ -44,8 +42,8 @@ class Streamer:
         link: "linked" cleans all channels with one mask, so the stereo image stays in place; "each"
             cleans every channel alone; "mid" cleans the mean of the channels and puts it on all.
         mix: 1 is the cleaned sound, 0 the input, delayed alike so that the two never phase.
-        attenuation_limit_db: no part of the sound is turned down by more; None is no limit, and 0
-            leaves the input as it is (up to half the model's rate, see above).
+        attenuation_limit_db: no part of the sound is turned down by more; None (or infinity) is no limit,
+            and 0 leaves the input as it is (up to half the model's rate, see above).
         block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
 
     Samples that are not finite numbers count as 0 and are counted in `nonfinite`. Raises
@@ -66,18 +64,13 @@ class Streamer:
         block_frames: int = 1,
     ) -> None:
         net = net_of(denoiser, engine, sample_rate)
-        if link not in get_args(Link):
-            raise AudiodaeError(
-                f"link is {link!r}; 'linked' (one mask for all channels), 'each' (every channel "
-                "alone) or 'mid' (the mean of the channels) is wanted."
-            )
         self._net = net
         self._home = Home("numpy" if net.engine == "onnx" else "torch", str(net.device))
         self.sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
         self.batch = _positive("batch", batch)
         self.channels = _positive("channels", channels)
         self.block_frames = _positive("block_frames", block_frames)
-        self.link = link
+        self.link = checked_link(link)
         self.nonfinite = 0
 
         # Signals go through resamplers and frames; the net has a row for each mask it is asked for.
@@ -125,12 +118,7 @@ class Streamer:
 
     @mix.setter
     def mix(self, mix: float) -> None:
-        share = as_number(mix)
-        if not 0.0 <= share <= 1.0:
-            raise AudiodaeError(
-                f"mix is {mix!r}; a number from 0 (the input) to 1 (the cleaned sound) is wanted."
-            )
-        self._frames.mix = share
+        self._frames.mix = checked_mix(mix)
 
     @property
     def attenuation_limit_db(self) -> float | None:
@@ -139,13 +127,7 @@ class Streamer:
 
     @attenuation_limit_db.setter
     def attenuation_limit_db(self, limit_db: float | None) -> None:
-        limit = None if limit_db is None else as_number(limit_db)
-        if limit is not None and not limit >= 0.0:
-            raise AudiodaeError(
-                f"attenuation_limit_db is {limit_db!r}; a number of dB from 0 (change nothing) up, "
-                "or None for no limit, is wanted."
-            )
-        self._frames.attenuation_limit_db = limit
+        self._frames.attenuation_limit_db = checked_limit(limit_db)
 
     @property
     def speech_probability(self) -> Any:

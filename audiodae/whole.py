@@ -7,7 +7,8 @@ from typing import Any
 from audiodae.arrays import Audio, array_namespace
 from audiodae.net import Net
 from audiodae.net_of import HasNet
-from audiodae.stream import Link, Streamer
+from audiodae.stream import Streamer
+from audiodae.strength import Link
 
 OFFLINE_BLOCK_FRAMES = 64
 """Frames a block when nobody waits for the sound: about seven times as fast as one by one."""

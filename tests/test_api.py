@@ -97,7 +97,7 @@ def test_what_is_no_plausible_audio_is_refused_with_advice(denoiser, audio, advi
     ("chosen", "word"),
     [({"sample_rate": 44.1}, "Hz"), ({"mix": 2}, "mix"), ({"link": "both"}, "linked")]
     + [({"mix": value}, "mix is") for value in (None, "a", math.nan, [0.5])]
-    + [({"attenuation_limit_db": value}, "attenuation_limit_db is") for value in ("12", -1, {})],
+    + [({"attenuation_limit_db": value}, "attenuation limit is") for value in ("12", -1, {})],
 )
 def test_an_impossible_setting_is_named(denoiser, chosen, word):
     with pytest.raises(AudiodaeError, match=word):

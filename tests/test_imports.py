@@ -30,7 +30,7 @@ ROWS = [
         "signals",
     }
     | {"audio"},
-    {"features", "fixed_step", "gain", "judges", "layers", "layout", "net"},
+    {"features", "fixed_step", "gain", "judges", "layers", "layout", "net", "strength"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "job", "plan", "report", "plot", "dry_run"}

@@ -205,7 +205,7 @@ def test_a_name_that_can_only_be_read_is_refused_before_any_work() -> None:
 
 def test_a_subtype_that_is_none_is_refused_before_any_work() -> None:
     touch("a.wav")
-    with pytest.raises(AudioError, match="nonsense cannot be written; there are ALAC_16, .*PCM_24"):
+    with pytest.raises(AudioError, match="NONSENSE cannot be written; there are ALAC_16, .*PCM_24"):
         plan(["a.wav"], None, Options(subtype="nonsense"))
     with pytest.raises(AudioError, match=r"did you mean PCM_24\?"):
         plan(["a.wav"], None, Options(subtype="pcm24"))

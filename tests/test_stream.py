@@ -401,8 +401,8 @@ def test_less_is_removed_with_a_limit(net):
     [
         ({"mix": 1.5}, "mix"),
         ({"mix": float("nan")}, "mix"),
-        ({"attenuation_limit_db": -6.0}, "attenuation_limit_db"),
-        ({"attenuation_limit_db": float("nan")}, "attenuation_limit_db"),
+        ({"attenuation_limit_db": -6.0}, "attenuation limit"),
+        ({"attenuation_limit_db": float("nan")}, "attenuation limit"),
         ({"link": "stereo"}, "linked"),
         ({"channels": 0}, "channels"),
         ({"batch": 1.5}, "batch"),
