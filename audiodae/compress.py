@@ -22,7 +22,7 @@ from audiodae.autoencoder import Autoencoder
 from audiodae.errors import AudioError, CheckpointError
 from audiodae.latents import Patches, Progress, Trained, encode, sound
 from audiodae.resample import Resampler
-from audiodae.sources import Found
+from audiodae.sources import Found, once
 
 SUFFIX = ".adae"
 FINENESS = 0.35
@@ -166,4 +166,4 @@ def found_compressed(sources: Iterable[Path]) -> list[Found]:
                 found.append(Found(source, Path(source.name), None, "refuse", reason))
         else:
             found.append(Found(source, Path(source.name)))
-    return list(dict.fromkeys(found))
+    return once(found)

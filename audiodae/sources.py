@@ -6,7 +6,7 @@ import glob
 import os
 import stat
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -115,6 +115,14 @@ class Finder:
             elif _fits(path.relative_to(base).parts, parts[fixed:]):
                 fitting.append(path)
         return base, sorted(fitting), closed
+
+
+def once(found: Iterable[Found]) -> list[Found]:
+    """Each recording in its first place only, under whatever names and from whatever folders it came."""
+    first: dict[str, Found] = {}
+    for item in found:
+        first.setdefault(os.path.realpath(item.source), item)
+    return list(first.values())
 
 
 def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str]]:

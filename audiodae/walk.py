@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from audiodae.errors import AudiodaeError
 from audiodae.report import explain
-from audiodae.sources import Finder, Found
+from audiodae.sources import Finder, Found, once
 
 T = TypeVar("T")
 
@@ -36,8 +36,7 @@ def recordings(
     if "" in given:
         raise AudiodaeError("The name of a source is empty: is a variable not set?")
     finder = Finder(closed, own_outputs=True)
-    found = [item for source in given for item in finder.find(source)]
-    return list(dict.fromkeys(found))
+    return once(item for source in given for item in finder.find(source))
 
 
 def each(found: Sequence[Found], work: Callable[[Found], T]) -> Iterator[Outcome[T]]:

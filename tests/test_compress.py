@@ -20,6 +20,7 @@ from audiodae.cli import main
 from audiodae.compress import compress, decompress
 from audiodae.errors import AudioError, CheckpointError
 from audiodae.latent_code import LARGEST, pack, unpack
+from audiodae.walk import recordings
 
 pytest.importorskip("constriction", reason="the extra `families` is not installed")
 pytest.importorskip("librosa", reason="the extra `families` is not installed")
@@ -165,6 +166,25 @@ def test_folders_there_and_back(tmp_path, plain_model):
         sound, reader = read(tmp_path / "large" / name)
         assert sound.shape == (1, frames) and reader.info.sample_rate == rate
     assert sorted(p.name for p in (tmp_path / "large").iterdir()) == ["a.wav", "deep"]
+
+
+def test_what_is_given_twice_is_done_once_and_keeps_its_first_place(
+    tmp_path, monkeypatch, plain_model
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rec" / "sub").mkdir(parents=True)
+    write(tmp_path / "rec" / "a.wav", machine(0.5)[None])
+    write(tmp_path / "rec" / "sub" / "b.wav", machine(0.5, seed=1)[None])
+    sources = ["rec", "rec/sub", "rec/a.wav", tmp_path / "rec" / "*.wav"]
+    places = [str(item.relative) for item in recordings(sources)]
+    assert places == ["a.wav", "sub/b.wav"]
+    made = run("compress", *sources, "-o", "small/", "--model", plain_model.name)
+    assert made.exit_code == 0 and "2 files" in made.output
+    assert sorted(os.listdir("small")) == ["a.adae", "sub"]
+    assert os.listdir("small/sub") == ["b.adae"]
+    back = run("decompress", "small", "small/sub", "-o", "large/")
+    assert back.exit_code == 0 and os.path.isfile("large/sub/b.wav")
+    assert sorted(os.listdir("large")) == ["a.wav", "sub"]
 
 
 def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
