@@ -52,6 +52,11 @@ def clean_file(
         raise AudioError(f"{source} is a folder, and one file is wanted: use clean_folder.")
     options, denoiser = options or Options(), _loaded(denoiser)
     planned = plan([source], target, options, fingerprints(denoiser, options))
+    if len(planned) > 1:  # of which only one could be told
+        raise AudioError(
+            f"{source} stands for {len(planned)} recordings, and one is wanted: clean them one by one, or "
+            "their folder with clean_folder."
+        )
     reports = list(carry_out(planned, denoiser, options))
     for report in reports:
         if report.status == "failed":

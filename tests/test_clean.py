@@ -707,6 +707,15 @@ def test_two_runs_into_one_folder_forget_nothing(denoiser: Denoiser, tmp_path: P
     assert made["a.wav"].target_bytes > 0 and made["b.wav"].target_bytes > 0
 
 
+def test_a_pattern_of_several_recordings_is_not_one_file(
+    folder: Path, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    with pytest.raises(AudioError, match=r"\*\.wav stands for 2 recordings, and one is wanted"):
+        clean_file(folder / "*.wav", None, denoiser)
+    assert sorted(os.listdir(folder)) == ["a.wav", "b.wav", "x"]
+    assert clean_file(folder / "a*.wav", tmp_path / "out.wav", denoiser).status == "done"
+
+
 def test_other_settings_and_other_weights_are_told_apart(
     denoiser: Denoiser, model_path: Path
 ) -> None:
