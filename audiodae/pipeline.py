@@ -19,6 +19,8 @@ from audiodae.stream import Streamer
 if TYPE_CHECKING:
     from audiodae.arrays import Audio
 
+_END = object()  # of a source; None would be a chunk, and a wrong one
+
 Model = str | os.PathLike[str] | Denoiser | None
 
 
@@ -113,7 +115,7 @@ async def _as_async(chunks: AsyncIterable[Audio] | Iterable[Audio]) -> AsyncIter
         iterator: Iterator[Any] = iter(chunks)
 
         def following() -> Any:
-            return next(iterator, None)  # which is no chunk
+            return next(iterator, _END)
 
-        while (chunk := await asyncio.to_thread(following)) is not None:
+        while (chunk := await asyncio.to_thread(following)) is not _END:
             yield chunk

@@ -157,6 +157,19 @@ def test_the_async_generator_gives_the_same_chunks(denoiser, asynchronous):
         np.testing.assert_array_equal(part, wanted)
 
 
+def test_nothing_in_place_of_a_chunk_is_refused_and_ends_no_stream(denoiser):
+    chunks = [noise(1, 500)[0], None, noise(1, 500)[0]]
+
+    async def cleaned():
+        stream = audiodae.aclean_chunks(chunks, sample_rate=RATE, model=denoiser)
+        return [part async for part in stream]
+
+    with pytest.raises(AudioError, match="The audio is a NoneType"):
+        list(audiodae.clean_chunks(chunks, sample_rate=RATE, model=denoiser))
+    with pytest.raises(AudioError, match="The audio is a NoneType"):
+        asyncio.run(cleaned())
+
+
 def test_the_event_loop_stays_free_while_a_chunk_is_cleaned(denoiser):
     long = noise(1, 20 * 16000)[0]  # takes far longer than a tick of the clock below
     ticks = []
