@@ -11,6 +11,7 @@ sound again is outside (`stft.py`, `features.py`); the file's metadata say how, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -24,7 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from audiodae.atomic import write_whole
+from audiodae.atomic import AtomicFile
 from audiodae.checkpoint import checkpoint_path, describe, load_denoiser
 from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError
@@ -57,11 +58,14 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
     if not path.absolute().parent.is_dir():
         raise AudiodaeError(f"{path} cannot be written: its folder is not there.")
     data = _graph(net, _metadata(net, card))
-    write_whole(path, lambda file: file.write(data))
-    if path.resolve() == source.with_suffix(".onnx").resolve():
-        card["onnx_sha256"] = hashlib.sha256(data).hexdigest()
-        about = (json.dumps(card, indent=2) + "\n").encode()
-        write_whole(source.with_suffix(".json"), lambda file: file.write(about))
+    with contextlib.ExitStack() as files:
+        # Neither gets its name before both are written: the weights and what is beside them stay a whole.
+        exported = files.enter_context(AtomicFile(path))
+        if path.resolve() == source.with_suffix(".onnx").resolve():
+            card["onnx_sha256"] = hashlib.sha256(data).hexdigest()
+            about = files.enter_context(AtomicFile(source.with_suffix(".json")))
+            about.write((json.dumps(card, indent=2) + "\n").encode())
+        exported.write(data)
     return path
 
 

@@ -26,6 +26,7 @@ FEATURES, MASK, AFTER = "features", "mask", "_after"
 _TEXTS = ("kind", "description", "licence", "sha256", "window")
 _NUMBERS = ("format", "opset", "sample_rate", "n_fft", "hop_length", "latency_samples")
 _VALUES = (*_NUMBERS, "bands", "states", "config")
+_NEEDED = ("sample_rate", "n_fft", "hop_length", "bands", "states", "config", "sha256")
 
 
 class OnnxNet:
@@ -45,7 +46,7 @@ class OnnxNet:
             self.stft = Stft(*(int(self.card[k]) for k in ("sample_rate", "n_fft", "hop_length")))
             bands = from_plain(BandsConfig, self.card["bands"], "bands")
             self._shapes = {key: tuple(shape) for key, shape in self.card["states"].items()}
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{name} has metadata that make no sense ({error}): export the model again."
             ) from error
@@ -115,4 +116,8 @@ def _card(session: Any, name: str) -> dict[str, Any]:
         values = {key: json.loads(entries[key]) for key in _VALUES if key in entries}
     except ValueError as error:
         raise CheckpointError(f"{name} has metadata that cannot be read ({error}).") from error
+    if missing := [key for key in _NEEDED if key not in entries]:
+        raise CheckpointError(
+            f"{name} has no {' and no '.join(missing)} in its metadata: export the model again."
+        )
     return {**{key: entries[key] for key in _TEXTS if key in entries}, **values}

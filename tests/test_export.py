@@ -182,6 +182,28 @@ def test_what_other_programs_add_to_the_metadata_does_no_harm(small, tmp_path):
     assert load_net(path).fingerprint() == load_net(small).fingerprint()
 
 
+@pytest.mark.parametrize("key", ["sha256", "config", "bands"])
+def test_an_export_that_lost_something_needed_is_refused_when_it_is_loaded(small, tmp_path, key):
+    path = export(small, tmp_path / "small.onnx")
+    model = onnx.load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != key}
+    onnx.helper.set_model_props(model, kept)
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match=f"small.onnx has no {key} in its metadata"):
+        load_net(path)
+
+
+def test_an_export_whose_description_cannot_be_written_changes_nothing(small):
+    path = export(small, small.with_suffix(".onnx"))
+    save_checkpoint(small, DenoiserNet(DenoiserConfig(channels=(8, 8), blocks=1, heads=2)))
+    before = path.read_bytes()
+    small.with_suffix(".json").chmod(0o444)
+    with pytest.raises(AudiodaeError, match=r"own\.json cannot be written"):
+        export(small, path)
+    assert path.read_bytes() == before
+    assert not list(small.parent.glob(".*.part"))
+
+
 def test_a_foreign_onnx_model_is_refused(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy")
