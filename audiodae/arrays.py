@@ -34,6 +34,8 @@ Audio = TypeVar("Audio", npt.NDArray[np.floating], "Tensor")
 _INTEGER_SCALE = {"int16": "32768", "int32": "2147483648"}
 
 LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
+NO_SOUND = "NaN, infinite or absurdly loud"
+"""What samples are that count as 0, in words."""
 
 _HALF = ("float16", "<f2", ">f2")
 _LARGEST_HALF = 65504.0

@@ -46,10 +46,10 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
 class Reader:
     """Reads a sound file in blocks, front to back, as a context manager.
 
-    `info` is known from the start. `nonfinite` counts NaN and infinite samples, which are replaced
-    by 0. `truncated` says that the file is cut short or damaged and what could be read was;
-    `warnings` has a sentence for each such thing. Both are complete once the end is reached. Raises
-    AudioError for a file that is missing, unreadable, empty, a folder, or not sound.
+    `info` is known from the start. `nonfinite` counts samples that are NaN, infinite or absurdly
+    loud, which are replaced by 0. `truncated` says that the file is cut short or damaged and what
+    could be read was; `warnings` has a sentence for each such thing. Both are complete once the end
+    is reached. Raises AudioError for a file that is missing, unreadable, empty, a folder, or not sound.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiodae.arrays import NO_SOUND
 from audiodae.atomic import AtomicFile
 from audiodae.audio import Reader, Writer
 from audiodae.errors import AudioError
@@ -118,8 +119,6 @@ def _stream(
         for track, cleaned in zip(tracks, streamer.flush(), strict=True):
             track.write(cleaned)
         _hear(tracks, options, streamer)
-    if len(tracks) == 1:
-        tracks[0].nonfinite += streamer.nonfinite  # finite, but louder than any sound
 
 
 def _hear(tracks: list[_Track], options: Options, streamer: Streamer) -> None:
@@ -140,7 +139,6 @@ class _Track:
         self.failure = ""
         self.model = ""
         self.voice: VoiceTrack | None = None
-        self.nonfinite = 0
         self.warnings: list[str] = []
         self._files = ExitStack()
         self._residue: Writer | None = None
@@ -266,7 +264,7 @@ class _Track:
         job = self.job
         if self.failure:
             return FileReport(job.source, job.target, "failed", reason=self.failure)
-        nonfinite = self.nonfinite + self.reader.nonfinite
+        nonfinite = self.reader.nonfinite
         made = [(job.target, self._writer)]
         if job.residue is not None and self._residue is not None:
             made.append((job.residue, self._residue))
@@ -274,8 +272,7 @@ class _Track:
         warnings += self.warnings
         if nonfinite:
             warnings.append(
-                f"{job.source} has {nonfinite} samples that are no sound (NaN, infinite): "
-                "they became 0."
+                f"{job.source} has {nonfinite} samples that are {NO_SOUND}: they became 0."
             )
         for path, file in made:
             if file.clipped:

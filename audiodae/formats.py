@@ -138,7 +138,7 @@ def quantise(x: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
 
 
 def silence_nonfinite(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """`x` with samples that are no sound, NaN, infinite or absurd, as 0 (in a copy); their number."""
+    """`x` with samples that are NaN, infinite or absurdly loud as 0 (in a copy); their number."""
     finite = np.abs(x) <= LOUDEST  # a NaN is not
     count = x.size - int(np.count_nonzero(finite))
     return (np.where(finite, x, x.dtype.type(0)) if count else x), count

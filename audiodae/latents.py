@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from audiodae.arrays import NO_SOUND
 from audiodae.audio import Reader
 from audiodae.autoencoder import Autoencoder
 from audiodae.checkpoint import describe, load_autoencoder
@@ -116,8 +117,8 @@ class Patches:
                 self.warnings += reader.warnings
                 if reader.nonfinite:
                     self.warnings.append(
-                        f"{self.path} has {reader.nonfinite} samples that are no numbers; they were "
-                        "taken for silence."
+                        f"{self.path} has {reader.nonfinite} samples that are {NO_SOUND}: they "
+                        "were taken for silence."
                     )
 
 

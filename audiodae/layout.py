@@ -67,7 +67,7 @@ class Layout:
 
 
 def sound(samples: Array) -> tuple[Array, int]:
-    """The samples with 0 for what is no sound; how many of them were not finite, or too large."""
+    """The samples with 0 for what is no sound; how many were NaN, infinite or absurdly loud."""
     xp = array_namespace(samples)
     level = xp.abs(samples)
     finite = level <= LOUDEST  # a NaN is not

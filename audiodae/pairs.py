@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from audiodae.arrays import NO_SOUND
 from audiodae.audio import AUDIO_SUFFIXES, Reader, info
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.sources import walk
@@ -149,7 +150,7 @@ def _read(path: Path) -> tuple[Samples, int]:
         blocks = [block.mean(axis=0, dtype=np.float32) for block in reader.blocks(_READ_FRAMES)]
         if reader.nonfinite:  # read as 0, which would be measured as if it were sound
             raise AudioError(
-                f"{path} has {reader.nonfinite} NaN or infinite samples: look for what made them."
+                f"{path} has {reader.nonfinite} samples that are {NO_SOUND}: look for what made them."
             )
         if reader.truncated:
             raise AudioError(f"{' '.join(reader.warnings)} Only whole recordings can be measured.")

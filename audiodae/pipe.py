@@ -29,8 +29,8 @@ class PipeReader:
     `stream` is a binary stream such as `sys.stdin.buffer`; it is read, never sought, not closed.
     Raw PCM ("s16", "s24", "s32", "f32") needs `sample_rate` and `channels`; a WAV header brings
     its own. After construction `sample_rate`, `channels`, `encoding` and `frames` (None: until the
-    stream ends) are known; `nonfinite` counts NaN and infinite samples read as 0, `truncated`
-    and `warnings` tell of sound that broke off early.
+    stream ends) are known; `nonfinite` counts samples that are NaN, infinite or absurdly loud
+    and were read as 0, `truncated` and `warnings` tell of sound that broke off early.
     Raises AudioError for a stream that is not WAV, or a WAV that is neither PCM nor float.
     """
 
@@ -194,8 +194,8 @@ class PipeWriter:
     `encoding` is "s16", "s24", "s32" or "f32", little-endian. With `wav` a header goes first whose
     sizes say "until the end"; where the stream turns out to be a file, `close` puts the true ones
     in. Integers are clamped to [-1, 1 - lsb] and `clipped` counts the clamped; `nonfinite` counts
-    NaN and infinite samples written as 0. BrokenPipeError is passed on. The stream is flushed, not
-    closed.
+    samples written as 0 for being NaN, infinite or absurdly loud. BrokenPipeError is passed on. The
+    stream is flushed, not closed.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
+from audiodae.arrays import NO_SOUND
 from audiodae.options import Options
 from audiodae.pipe import PipeReader, PipeWriter
 from audiodae.signals import Stop
@@ -53,8 +54,8 @@ def clean_pipe(
         # For a stream without any samples there is nothing to know the shape of the rest from.
         writer.write(streamer.flush().reshape(reader.channels, -1))
     warnings = list(reader.warnings)
-    if silenced := reader.nonfinite + streamer.nonfinite:
-        warnings.append(f"{silenced} samples were no sound (NaN, infinite): they became 0.")
+    if reader.nonfinite:
+        warnings.append(f"{reader.nonfinite} samples were {NO_SOUND}: they became 0.")
     if writer.clipped:
         warnings.append(f"{writer.clipped} samples were clipped at full scale.")
     return warnings

@@ -25,10 +25,10 @@ class FileReport:
 
     `seconds` of audio took `elapsed_seconds` (in a batch: its share, by length). `peak` is the
     largest absolute sample of the output; `clipped` counts those limited to fit the format,
-    `nonfinite` those of the source that were NaN or infinite and became 0. `attenuation_db` is the
-    energy of the source over that of the output, None where either is silent. `reason` is a
-    sentence: why it failed, or why it was skipped. `model` is the name of the model it went through.
-    `outputs` are the files made.
+    `nonfinite` those of the source that were NaN, infinite or absurdly loud and became 0.
+    `attenuation_db` is the energy of the source over that of the output, None where either is silent.
+    `reason` is a sentence: why it failed, or why it was skipped. `model` is the name of the model it
+    went through. `outputs` are the files made.
     """
 
     source: Path

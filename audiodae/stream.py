@@ -46,7 +46,7 @@ class Streamer:
             and 0 leaves the input as it is (up to half the model's rate, see above).
         block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
 
-    Samples that are not finite numbers count as 0 and are counted in `nonfinite`. Raises
+    Samples that are NaN, infinite or absurdly loud count as 0 and are counted in `nonfinite`. Raises
     `AudiodaeError` for settings and chunks that make no sense.
     """
 

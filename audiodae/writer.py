@@ -29,10 +29,10 @@ class Writer:
     With `replace` False a file that is there, or appears meanwhile, is an error and stays.
 
     `clipped` counts samples clamped to [-1, 1 - lsb] in integer subtypes, `nonfinite` those written
-    as 0 for being NaN or infinite, `frames` what was written; `warnings` names tags the container
-    cannot hold or has changed. As a context manager it commits on a clean end and leaves nothing
-    behind on an exception. Raises AudioError for a format that cannot be, a place that cannot be
-    written, or a full disk.
+    as 0 for being NaN, infinite or absurdly loud, `frames` what was written; `warnings` names
+    tags the container cannot hold or has changed. As a context manager it commits on a clean
+    end and leaves nothing behind on an exception. Raises AudioError for a format that cannot be, a
+    place that cannot be written, or a full disk.
     """
 
     def __init__(

@@ -124,7 +124,7 @@ def test_what_is_no_sound_is_named_and_the_rest_is_done(tmp_path, plain_model):
     assert made.exit_code == 1
     for name in ("empty.wav", "text.wav", "none.wav", "missing.wav", "4 of 6"):
         assert name in made.output
-    assert "9000 samples that are no numbers" in made.output
+    assert "9000 samples that are NaN, infinite or absurdly loud" in made.output
     assert "Traceback" not in made.output
     assert len(np.load(tmp_path / "x.npz")["names"]) == 2
 

@@ -230,14 +230,18 @@ def test_a_later_pair_that_does_not_fit_is_known_before_any_work(folders):
     assert not called
 
 
-def test_samples_that_are_no_numbers_are_not_measured_as_silence(folders, tmp_path):
+def test_samples_that_are_no_sound_are_not_measured_as_silence(folders, tmp_path):
     enhanced = tmp_path / "enhanced"
     shutil.copytree(folders[0], enhanced)
     sound = NOISY[: 2 * RATE].copy()
-    sound[100:103] = np.nan
+    sound[100:103] = np.nan, np.inf, 1e9
     (enhanced / "talk_+5dB.wav").unlink()
     soundfile.write(enhanced / "talk_+5dB.wav", sound, RATE, "FLOAT")
-    refused(folders, r"talk_\+5dB.wav has 3 NaN or infinite samples", enhanced={"it": enhanced})
+    refused(
+        folders,
+        r"talk_\+5dB.wav has 3 samples that are NaN, infinite or absurdly loud",
+        enhanced={"it": enhanced},
+    )
 
 
 def test_a_recording_cut_short_is_not_measured(folders):
