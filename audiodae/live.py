@@ -102,7 +102,7 @@ class Live:
         self.block_length = block_length
         self.delay = stream.latency + block_length + headroom
         self.error: Exception | None = None
-        self._strength = stream.mix
+        self._strength, self._bypassed = stream.mix, False
         # Devices may hand out two long blocks at once, and a third may come meanwhile.
         seconds = int(LONGEST_BACKLOG_SECONDS * stream.sample_rate)
         self._longest_backlog = max(seconds, 3 * block_length)
@@ -251,17 +251,17 @@ class Live:
 
     @strength.setter
     def strength(self, strength: float) -> None:
-        bypassed = self.bypassed
         self._strength = min(1.0, max(0.0, round(strength, 3)))
-        self.bypassed = bypassed
+        self.bypassed = self._bypassed  # it stays, also over a strength of 0
 
     @property
     def bypassed(self) -> bool:
         """Whether the sound goes through as it came; with the same delay, so it changes smoothly."""
-        return self.stream.mix == 0.0 and self._strength > 0.0
+        return self._bypassed
 
     @bypassed.setter
     def bypassed(self, bypassed: bool) -> None:
+        self._bypassed = bypassed
         self.stream.mix = 0.0 if bypassed else self._strength
 
 

@@ -200,6 +200,11 @@ def test_bypass_and_strength_change_smoothly_at_the_same_delay(denoiser):
     for _ in range(20):
         press(live, "-")
     assert live.strength == live.stream.mix == 0.0
+    press(live, "b")
+    press(live, "+")  # from nothing: the bypass is as it was all the same
+    assert live.bypassed and live.stream.mix == 0.0 and live.strength == 0.1
+    press(live, "b")
+    assert not live.bypassed and live.stream.mix == 0.1
     assert press(live, "x") and not press(live, "q")
 
 
