@@ -213,9 +213,10 @@ class Streamer:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        if not isinstance(state, dict) or "setup" not in state:
-            raise AudiodaeError("This is no state: what the `state` of a stream gave is wanted.")
-        theirs, ours = dict(state["setup"]), self._setup()
+        no_state = AudiodaeError("This is no state: what the `state` of a stream gave is wanted.")
+        if not isinstance(state, dict) or not isinstance(state.get("setup"), dict):
+            raise no_state
+        theirs, ours = state["setup"], self._setup()
         if theirs != ours:
             different = [name for name in ours if theirs.get(name) != ours[name]]
             raise AudiodaeError(
@@ -225,6 +226,8 @@ class Streamer:
                 + ", ".join(f"{name}={ours[name]!r}" for name in different)
                 + ": make a Streamer with the same settings and model."
             )
+        if not _has_keys_of(self.state, state):  # before the first is set: half of a state is none
+            raise no_state
         self._samples_in = state["samples_in"]
         self._samples_out = state["samples_out"]
         self.nonfinite = state["nonfinite"]
@@ -294,6 +297,15 @@ def _positive(name: str, value: int) -> int:
     if number < 1:
         raise AudiodaeError(f"{name} is {value!r}; a whole number from 1 up is wanted.")
     return number
+
+
+def _has_keys_of(pattern: Any, state: Any) -> bool:
+    """Whether all that has a name in `pattern` has one in `state`, in the dicts inside too."""
+    if not isinstance(pattern, dict):
+        return True
+    return isinstance(state, dict) and all(
+        name in state and _has_keys_of(value, state[name]) for name, value in pattern.items()
+    )
 
 
 def _members(rows: Sequence[int], size: int) -> list[int]:

@@ -547,7 +547,24 @@ def test_a_flush_before_anything_is_empty_in_the_stream_s_layout(net):
     assert Streamer(net, batch=2).flush().shape == (2, 1, 0)
 
 
-@pytest.mark.parametrize("state", [{}, None, {"samples_in": 3}])
+@pytest.mark.parametrize(
+    "path",
+    [("samples_out",), ("ready",), ("net",), ("tail",), ("down", "history"), ("voice", "power")],
+)
+def test_a_state_that_lost_something_is_refused_and_leaves_the_stream_as_it_was(net, path):
+    x = noise(6000)
+    streamer, other = (Streamer(net, sample_rate=44100) for _ in range(2))
+    streamer.feed(x)
+    part = state = streamer.state
+    for name in path[:-1]:
+        part = part[name]
+    del part[path[-1]]
+    with pytest.raises(AudiodaeError, match="no state"):
+        other.state = state
+    assert np.array_equal(run(other, x), run(Streamer(net, sample_rate=44100), x))
+
+
+@pytest.mark.parametrize("state", [{}, None, {"setup": 3}, {"samples_in": 3}])
 def test_what_is_no_state_is_refused_in_a_sentence(net, state):
     with pytest.raises(AudiodaeError, match="no state"):
         Streamer(net).state = state
