@@ -54,6 +54,11 @@ def model_for(sample_rate: int) -> str:
     return "speech-48k" if full_band else "speech-16k"
 
 
+def is_exported(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether a model is the path of an ONNX file, to be run as it is; in any letters (`M.ONNX`)."""
+    return Path(name_or_path).suffix.lower() == ".onnx"
+
+
 def checkpoint_path(name_or_path: str | os.PathLike[str], kind: str | None = None) -> Path:
     """The `.safetensors` file of a shipped model or of a path (with or without its ending).
 
@@ -119,7 +124,7 @@ def load_net(
         )
     if name_or_path == DEFAULT_MODEL:
         name_or_path = model_for(16_000 if sample_rate is None else check_rate(sample_rate))
-    if Path(name_or_path).suffix == ".onnx":
+    if is_exported(name_or_path):
         if engine == "torch" or not on_cpu:
             raise AudiodaeError(
                 f"{name_or_path} is for ONNX Runtime on the CPU: give the .safetensors file for torch."

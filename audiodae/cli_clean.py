@@ -175,13 +175,14 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
 
 def _load(given: dict[str, Any]) -> Any:
     from audiodae.api import load
-    from audiodae.checkpoint import DEFAULT_MODEL
+    from audiodae.checkpoint import DEFAULT_MODEL, is_exported
 
+    model = given["model"] or DEFAULT_MODEL
     engine, device = given["engine"], given["device"]
     if device == "auto":
-        for_cpu = engine == "onnx" or str(given["model"]).lower().endswith(".onnx")
+        for_cpu = engine == "onnx" or is_exported(model)
         device = "cpu" if for_cpu or not _has_cuda() else "cuda"
-    denoiser = load(given["model"] or DEFAULT_MODEL, device, engine)
+    denoiser = load(model, device, engine)
     if "torch" in sys.modules:
         # The net is too small to share out: a second thread mostly waits, and costs when cores are
         # busy. More cores are for more files (`--jobs`).

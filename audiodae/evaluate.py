@@ -23,7 +23,13 @@ from tqdm import tqdm
 from audiodae import metrics
 from audiodae.api import load
 from audiodae.atomic import AtomicFile
-from audiodae.checkpoint import FULL_BAND_RATE, describe, load_autoencoder
+from audiodae.checkpoint import (
+    DEFAULT_MODEL,
+    FULL_BAND_RATE,
+    describe,
+    is_exported,
+    load_autoencoder,
+)
 from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
 from audiodae.pairs import (
@@ -193,8 +199,9 @@ def enhancer(name_or_path: str, device: str = "cpu") -> Enhancer:
 
     See `Autoencoder.masked` for the second. Raises as `audiodae.load`.
     """
-    exported = Path(name_or_path).suffix == ".onnx"  # a denoiser, that one is sure of
-    if exported or describe(name_or_path).get("kind") != "autoencoder":
+    # Without a description of their own, but denoisers for sure.
+    denoises = name_or_path == DEFAULT_MODEL or is_exported(name_or_path)
+    if denoises or describe(name_or_path).get("kind") != "autoencoder":
         return load(name_or_path, device)
     net = load_autoencoder(name_or_path, device)
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from audiodae.atomic import AtomicFile
-from audiodae.checkpoint import checkpoint_path, describe, load_denoiser
+from audiodae.checkpoint import checkpoint_path, describe, is_exported, load_denoiser
 from audiodae.denoiser import DenoiserNet
 from audiodae.errors import AudiodaeError
 from audiodae.features import FEATURE_CHANNELS, FLOOR_POWER, band_matrix
@@ -53,7 +53,7 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
     card = describe(source)
     net = load_denoiser(source)
     path = Path(target)
-    if path.suffix != ".onnx":
+    if not is_exported(path):
         raise AudiodaeError(f"The export goes into {path}: give a name ending in .onnx.")
     if not path.absolute().parent.is_dir():
         raise AudiodaeError(f"{path} cannot be written: its folder is not there.")

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiodae import evaluate as module
+from audiodae.api import load
 from audiodae.checkpoint import pretrained_folder
 from audiodae.errors import AudiodaeError
 from audiodae.evaluate import enhancer, evaluate, run
@@ -276,6 +277,13 @@ def test_an_exported_model_is_measured_like_its_weights():
     noisy = np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32) * 0.1
     expected = enhancer("speech-16k")(noisy, 16000)
     np.testing.assert_allclose(exported(noisy, 16000), expected, rtol=0, atol=1e-4)
+
+
+def test_the_model_that_is_chosen_by_rate_is_measured_by_its_name():
+    noisy = np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 0.1
+    for rate in (16000, 48000):
+        expected = load(sample_rate=rate)(noisy, rate)
+        np.testing.assert_array_equal(enhancer("auto")(noisy, rate), expected)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from audiodae.checkpoint import (
 from audiodae.cli import main
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.evaluate import enhancer
 from audiodae.export import OPSET, export
 from audiodae.onnx_net import OnnxNet
 
@@ -146,6 +147,9 @@ def test_an_export_alone_is_a_model(small, tmp_path):
     assert load_net(path).engine == "onnx"
     with pytest.raises(AudiodaeError, match="safetensors file for torch"):
         load_net(path, engine="torch")
+    shouted = export(small, tmp_path / "M.ONNX")
+    assert load_net(shouted).engine == "onnx"
+    assert enhancer(str(shouted))(np.zeros(2000, np.float32), 16000).shape == (2000,)
 
 
 def test_on_a_machine_with_a_gpu_an_export_still_cleans_on_the_cpu(small, tmp_path, monkeypatch):
