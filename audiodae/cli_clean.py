@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -17,12 +17,14 @@ from audiodae.installed import is_installed
 from audiodae.options import PRESETS, Options
 from audiodae.progress import bar, say, show, tell
 from audiodae.signals import heeding_signals
+from audiodae.strength import Link
 
 if TYPE_CHECKING:
     from audiodae.job import Job
     from audiodae.report import FileReport
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_LINK = click.Choice(get_args(Link))
 _FOR_FILES = (
     *("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs"),
     *("skip_existing", "overwrite", "dry_run"),
@@ -72,13 +74,14 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     help="Turn nothing down by more than this.  [default: preset's]",
 )
 @click.option(
-    "--channels",
-    "link",
-    type=click.Choice(["linked", "each", "mid"]),
+    "--link",
+    type=_LINK,
     default="linked",
     show_default=True,
     help="linked: one mask, the image stays. each: every channel alone. mid: their mean on all.",
 )
+# As it was called before, when it meant something else than the --channels of `live`.
+@click.option("--channels", "link_as_channels", type=_LINK, hidden=True)
 @click.option("--format", "container", metavar="FORMAT", help="wav, flac, mp3, ogg, opus, aiff...")
 @click.option("--subtype", metavar="SUBTYPE", help="PCM_16, PCM_24, FLOAT, VORBIS...")
 @click.option("--residue", type=_FOLDER, help="Also write what was removed into this folder.")
@@ -145,7 +148,7 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
     options = Options(
         mix=preset.mix if given["mix"] is None else given["mix"],
         attenuation_limit_db=preset.attenuation_limit_db if limit is None else limit,
-        link=given["link"],
+        link=given["link_as_channels"] or given["link"],
         container=given["container"],
         subtype=given["subtype"],
         residue=given["residue"],

@@ -265,6 +265,15 @@ def test_two_sources_of_one_target_are_refused_before_any_work(run: Any) -> None
     assert entries() == before
 
 
+@pytest.mark.parametrize("word", ["--link", "--channels"])  # the second as it was called before
+def test_what_channels_share_is_told_by_one_word_and_known_by_two(word: str, run: Any) -> None:
+    put("a.wav")
+    assert run("a.wav", word, "mid", "--report", "r.json").exit_code == 0
+    assert json.loads(Path("r.json").read_text())["settings"]["link"] == "mid"
+    told = run("--help").output
+    assert "--link" in told and "--channels" not in told
+
+
 @pytest.mark.parametrize(
     ("words", "mix", "limit"),
     [
@@ -289,7 +298,7 @@ def test_what_is_said_goes_before_the_preset(
     "words",
     [
         [],
-        ["a.wav", "--channels", "left"],
+        ["a.wav", "--link", "left"],
         ["a.wav", "--preset", "music"],
         ["a.wav", "--jobs", "0"],
         ["a.wav", "--device", "abacus"],
