@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,7 +29,8 @@ DEFAULT = "vanilla-16k"
 )
 @click.option(
     "--per",
-    type=click.Choice(["clip", "frame"]),
+    type=click.Choice(["clip", "patch", "frame"]),  # the last is what a patch was called before
+    metavar="[clip|patch]",
     default="clip",
     show_default=True,
     help="A row for each recording (mean and deviation of its latents), or for each patch.",
@@ -43,7 +44,7 @@ def embed(
     ctx: click.Context,
     sources: tuple[str, ...],
     target: Path,
-    per: Literal["clip", "frame"],
+    per: str,
     model: str,
     device: str,
     overwrite: bool,
@@ -55,12 +56,13 @@ def embed(
 
     \b
     audiodae embed recordings/ -o features.npz
-    audiodae embed recordings/ -o frames.parquet --per frame
+    audiodae embed recordings/ -o patches.parquet --per patch
     """
     from audiodae import embed as task
     from audiodae.latents import Trained
     from audiodae.walk import each, recordings
 
+    a_row_for = task.checked_per(per)
     with task.embedding_file(target, overwrite=overwrite) as write:
         found = recordings(sources)
         trained = Trained.load(model, device)
@@ -68,7 +70,8 @@ def embed(
         with bar(found, quiet) as shown:
             outcomes = []
             for outcome in each(
-                found, lambda f: task.embed(f.source, trained.net, per=per, progress=shown.update)
+                found,
+                lambda f: task.embed(f.source, trained.net, per=a_row_for, progress=shown.update),
             ):
                 outcomes.append(outcome)
                 if outcome.value is not None:
@@ -76,7 +79,7 @@ def embed(
                     for warning in outcome.value.warnings:
                         say(f"Warning: {warning}")
         if embeddings:
-            write(embeddings, {"model": trained.name, "sha256": trained.sha256, "per": per})
+            write(embeddings, {"model": trained.name, "sha256": trained.sha256, "per": a_row_for})
     if embeddings and not quiet:
         rows, size = sum(len(e.vectors) for e in embeddings), embeddings[0].vectors.shape[1]
         line = f"{target}: {rows} vectors of {size} from {len(embeddings)} recordings"

@@ -1,4 +1,4 @@
-"""Recordings as vectors: an encoder's latents, one a clip or one a frame, with names and times."""
+"""Recordings as vectors: an encoder's latents, one a clip or one a patch, with names and times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from audiodae.autoencoder import Autoencoder
 from audiodae.errors import AudiodaeError, printable
 from audiodae.latents import Progress, latents_of
 
-Per = Literal["clip", "frame"]
+Per = Literal["clip", "patch"]
 SUFFIXES = (".npz", ".parquet")
 _ARRAYS = ("names", "seconds", "vectors", "facts")  # of an .npz
 
@@ -29,7 +29,7 @@ _ARRAYS = ("names", "seconds", "vectors", "facts")  # of an .npz
 class Embedding:
     """Of one recording: `vectors` `(rows, size)` float32 and the `seconds` at which each begins.
 
-    Per frame a row is the latent of a patch. Per clip there is one row: the mean of the latents,
+    Per patch a row is its latent. Per clip there is one row: the mean of the latents,
     then their standard deviation over the clip.
     """
 
@@ -51,11 +51,21 @@ def embed(
     It is read block by block; a last patch that the recording only partly fills is left out.
     Raises `AudioError` for a file that cannot be read or holds no sound.
     """
+    per = checked_per(per)
     latents, warnings = latents_of(path, autoencoder, progress)
     seconds = np.arange(len(latents)) * (autoencoder.config.patch_samples / autoencoder.sample_rate)
     if per == "clip":
         latents, seconds = clip_vector(latents)[None], seconds[:1]
     return Embedding(Path(path).as_posix(), latents, seconds, tuple(warnings))
+
+
+def checked_per(per: str) -> Per:
+    """What there is a vector for; "frame" is what a patch was called before. Raises `AudiodaeError`."""
+    if per not in ("clip", "patch", "frame"):
+        raise AudiodaeError(
+            f"per is {per!r}: give clip, or patch for a vector every 16 frames or so."
+        )
+    return "clip" if per == "clip" else "patch"
 
 
 def clip_vector(latents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -16,7 +16,7 @@ from tasks_model import RATE, machine
 from audiodae.cli import main
 from audiodae.embed import embed
 from audiodae.embed import write as write_embeddings
-from audiodae.errors import AudioError
+from audiodae.errors import AudiodaeError, AudioError
 from audiodae.latents import Patches
 
 STEP = 16 * 256
@@ -48,7 +48,7 @@ def test_a_patch_that_is_only_begun_counts_only_when_there_is_no_other(
     tmp_path, plain_model, samples, rows
 ):
     write(tmp_path / "a.wav", machine(2.0)[None, :samples])
-    assert len(embed(tmp_path / "a.wav", plain_model.net, per="frame").vectors) == rows
+    assert len(embed(tmp_path / "a.wav", plain_model.net, per="patch").vectors) == rows
 
 
 def test_memory_is_that_of_a_block(tmp_path, plain_model):
@@ -57,14 +57,29 @@ def test_memory_is_that_of_a_block(tmp_path, plain_model):
     assert largest <= 5 * RATE // STEP + 2
 
 
-def test_a_clip_is_the_mean_and_the_deviation_of_its_frames(tmp_path, plain_model):
+def test_a_clip_is_the_mean_and_the_deviation_of_its_patches(tmp_path, plain_model):
     write(tmp_path / "a.wav", machine(3.0)[None])
-    frames = embed(tmp_path / "a.wav", plain_model.net, per="frame")
+    patches = embed(tmp_path / "a.wav", plain_model.net, per="patch")
     clip = embed(tmp_path / "a.wav", plain_model.net)
-    assert clip.vectors.shape == (1, 16) and frames.vectors.shape == (11, 8)
-    expected = [*frames.vectors.mean(axis=0), *frames.vectors.std(axis=0)]
+    assert clip.vectors.shape == (1, 16) and patches.vectors.shape == (11, 8)
+    expected = [*patches.vectors.mean(axis=0), *patches.vectors.std(axis=0)]
     np.testing.assert_allclose(clip.vectors[0], expected, rtol=1e-5)
-    np.testing.assert_allclose(frames.seconds, np.arange(11) * 0.256)
+    np.testing.assert_allclose(patches.seconds, np.arange(11) * 0.256)
+
+
+def test_a_patch_is_called_so_and_known_by_its_earlier_name(tmp_path, plain_model):
+    write(tmp_path / "a.wav", machine(1.0)[None])
+    made = {}
+    for word in ("patch", "frame"):
+        target = tmp_path / f"{word}.npz"
+        done = run(tmp_path / "a.wav", "-o", target, "--per", word, "--model", plain_model.name)
+        assert done.exit_code == 0, done.output
+        made[word] = np.load(target)
+        assert json.loads(str(made[word]["facts"]))["per"] == "patch"
+    assert np.array_equal(made["patch"]["vectors"], made["frame"]["vectors"])
+    assert "[clip|patch]" in run("--help").output
+    with pytest.raises(AudiodaeError, match="per is 'clips': give clip, or patch"):
+        embed(tmp_path / "a.wav", plain_model.net, per="clips")
 
 
 def test_rate_channels_and_format_change_little(tmp_path, plain_model):
@@ -87,7 +102,7 @@ def test_npz_and_parquet_hold_the_same(tmp_path, plain_model):
             "-o",
             tmp_path / f"x.{suffix}",
             "--per",
-            "frame",
+            "patch",
             "--model",
             plain_model.name,
         )
@@ -160,7 +175,7 @@ def test_nothing_but_embeddings_is_replaced_unless_asked(tmp_path, plain_model, 
         assert "no.wav" not in refused.output and target.read_bytes() == data
     asked = run(tmp_path / "a.wav", "-o", target, "--overwrite", *model)
     assert asked.exit_code == 0, asked.output
-    again = run(tmp_path / "a.wav", "-o", target, "--per", "frame", *model)
+    again = run(tmp_path / "a.wav", "-o", target, "--per", "patch", *model)
     assert again.exit_code == 0 and "3 vectors" in again.output, again.output
     target.chmod(0o444)
     protected = run(tmp_path / "no.wav", "-o", target, *model)
