@@ -11,6 +11,7 @@ from array_api_compat import is_torch_array
 from audiodae.arrays import Audio
 from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for, plain_device
 from audiodae.errors import AudiodaeError, AudioError
+from audiodae.limits import MOST_CHANNELS
 from audiodae.net import Engine, Net
 from audiodae.resample import check_rate
 from audiodae.stream import Streamer
@@ -20,8 +21,7 @@ from audiodae.whole import clean_whole
 if TYPE_CHECKING:
     import torch
 
-MOST_CHANNELS = 64
-"""More channels than this are taken for samples in the wrong place."""
+# More channels than MOST_CHANNELS are taken for samples in the wrong place.
 FEW_CHANNELS = 8
 """And more than this where there are fewer samples in a recording, or at most so many in a chunk."""
 

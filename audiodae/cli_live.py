@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audiodae.cli_words import NAME
+from audiodae.limits import MOST_CHANNELS
 
 if TYPE_CHECKING:
     from audiodae.live import Live, Tally
@@ -62,7 +63,7 @@ def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Turn nothing down by more than this.",
 )
 @click.option("--rate", "sample_rate", type=int, metavar="HZ", help="[default: the input device's]")
-@click.option("--channels", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--channels", type=click.IntRange(1, MOST_CHANNELS), default=1, show_default=True)
 @click.option(
     "--block-ms",
     type=_Range(1, 500),

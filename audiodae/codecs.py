@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audiodae.formats import MOST_COMPRESSION
+from audiodae.formats import MOST_COMPRESSION, OPUS_RATES
 from audiodae.resample import resample
 
 Samples = npt.NDArray[np.float32]
 
 CODECS = ("opus", "mp3", "mu-law")
 _FORMS = {"opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"), "mu-law": ("WAV", "ULAW")}
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _TELEPHONE_RATE = 8000  # where mu-law is at home
 
 
@@ -29,7 +28,7 @@ def coded(x: Samples, sample_rate: int, codec: str, effort: float) -> Samples:
     if codec == "mu-law":
         rate = min(rate, _TELEPHONE_RATE)
     elif codec == "opus":
-        rate = min((r for r in _OPUS_RATES if r >= rate), default=_OPUS_RATES[-1])
+        rate = min((r for r in OPUS_RATES if r >= rate), default=OPUS_RATES[-1])
     container, subtype = _FORMS[codec]
     # Only what compresses has a level of it.
     more = {} if codec == "mu-law" else {"compression_level": min(float(effort), MOST_COMPRESSION)}

@@ -21,10 +21,8 @@ import soundfile
 
 from audiodae.arrays import LOUDEST
 from audiodae.errors import AudioError
+from audiodae.limits import MOST_CHANNELS_OF_A_FILE, RATES_HZ
 
-MAX_CHANNELS = 128
-MIN_SAMPLE_RATE = 1_000
-MAX_SAMPLE_RATE = 768_000
 # 32-bit sizes end at 4 GiB; a mebibyte is left for headers and tags.
 RIFF_LIMIT_BYTES = 2**32 - 2**20
 
@@ -83,7 +81,7 @@ _CODECS = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
 _EXACT = frozenset(_INTEGER_BITS) | {"FLOAT", "DOUBLE"} | _CODECS
 _SIZED_64 = frozenset({"RF64", "W64", "CAF", "FLAC", "OGG", "MP3", "NIST", "IRCAM"})
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 
 @dataclass(frozen=True)
@@ -203,12 +201,12 @@ def default_subtype(container: str) -> str:
 
 def check_layout(what: str, sample_rate: int, channels: int) -> None:
     """Raise AudioError for rates and channel counts that no recording has (damage, or hostile)."""
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError(f"{what} has {channels} channels; 1 to {MAX_CHANNELS} can be processed.")
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+    most, (low, high) = MOST_CHANNELS_OF_A_FILE, RATES_HZ
+    if not 1 <= channels <= most:
+        raise AudioError(f"{what} has {channels} channels; 1 to {most} can be processed.")
+    if not low <= sample_rate <= high:
         raise AudioError(
-            f"{what} has a sample rate of {sample_rate} Hz; {MIN_SAMPLE_RATE} to"
-            f" {MAX_SAMPLE_RATE} Hz can be processed."
+            f"{what} has a sample rate of {sample_rate} Hz; {low} to {high} Hz can be processed."
         )
 
 
@@ -218,20 +216,20 @@ def check_format(container: str, subtype: str, sample_rate: int, channels: int) 
     check_layout("The output", sample_rate, channels)
     _check_pair(container, subtype)
     most = {"FLAC": 8, "MP3": 2, "AVR": 2}.get(
-        container, 8 if subtype.startswith("ALAC") else MAX_CHANNELS
+        container, 8 if subtype.startswith("ALAC") else MOST_CHANNELS_OF_A_FILE
     )
     if channels > most:
         raise AudioError(
             f"{name} holds at most {most} channels, not {channels}; choose wav instead."
         )
-    rates = {"MPEG_LAYER_III": _MP3_RATES, "OPUS": _OPUS_RATES}.get(subtype)
+    rates = {"MPEG_LAYER_III": _MP3_RATES, "OPUS": OPUS_RATES}.get(subtype)
     if rates and sample_rate not in rates:
         listed = ", ".join(str(rate) for rate in rates)
         raise AudioError(
             f"{name} cannot hold {sample_rate} Hz, only {listed} Hz; choose wav or flac instead."
         )
     # libsndfile crashes on faster Vorbis, and refuses faster FLAC.
-    fastest = {"VORBIS": 192_000}.get(subtype, 655_350 if container == "FLAC" else MAX_SAMPLE_RATE)
+    fastest = {"VORBIS": 192_000}.get(subtype, 655_350 if container == "FLAC" else RATES_HZ[1])
     if sample_rate > fastest:
         raise AudioError(
             f"{name} holds at most {fastest} Hz, not {sample_rate} Hz; choose wav instead."

@@ -19,6 +19,8 @@ import numpy as np
 gi.require_version("Gst", "1.0")
 from gi.repository import GObject, Gst  # noqa: E402
 
+from audiodae.limits import MOST_CHANNELS, RATES_HZ  # noqa: E402
+
 if TYPE_CHECKING:
     from audiodae.api import Denoiser
     from audiodae.stream import Streamer
@@ -30,7 +32,8 @@ NO_LIMIT_DB = 100.0
 
 _JUMP_NS = 40 * Gst.MSECOND  # a buffer further than this from where it should begin starts anew
 _CAPS = Gst.Caps.from_string(
-    "audio/x-raw, format=F32LE, layout=interleaved, rate=[4000, 384000], channels=[1, 64]"
+    "audio/x-raw, format=F32LE, layout=interleaved, "
+    f"rate=[{RATES_HZ[0]}, {RATES_HZ[1]}], channels=[1, {MOST_CHANNELS}]"
 )
 _LIVE = GObject.ParamFlags.READWRITE | Gst.PARAM_MUTABLE_PLAYING
 _BEFORE = GObject.ParamFlags.READWRITE | Gst.PARAM_MUTABLE_READY

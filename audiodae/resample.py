@@ -33,10 +33,10 @@ from audiodae.arrays import (
     windows,
 )
 from audiodae.errors import AudioError
+from audiodae.limits import RATES_HZ
 
 _LOBES = 32  # zero crossings of the sinc on each side, in samples of the lower rate
 _KAISER_BETA = 10.06  # side lobes 100 dB down
-_RATES_HZ = (1_000, 768_000)
 _MATRIX_ELEMENTS = 2_000_000  # the largest matrix kept, 8 MB
 _BLOCK_SAMPLES = 8192  # a block is about so long at the higher rate
 _IRREGULAR_BLOCK_SAMPLES = 1024  # costly, and worked out again for small chunks: keep it short
@@ -172,7 +172,7 @@ def resample(audio: Audio, from_rate: int, to_rate: int) -> Audio:
 
 def check_rate(sample_rate: int | float) -> int:
     """The rate as an int, or an `AudioError` that says what is wrong with it."""
-    low, high = _RATES_HZ
+    low, high = RATES_HZ
     number = sample_rate if isinstance(sample_rate, Real) else math.nan
     if not (low <= number <= high) or int(number) != number:
         raise AudioError(

@@ -18,6 +18,7 @@ PACKAGE = Path(audiodae.__file__).parent
 ROWS = [
     {"errors", "installed", "config", "cores", "levels", "arrays", "resample", "stft", "flat_tops"}
     | {
+        "limits",
         "atomic",
         "channel_order",
         "formats",
