@@ -118,10 +118,14 @@ class Finder:
 
 
 def once(found: Iterable[Found]) -> list[Found]:
-    """Each recording in its first place only, under whatever names and from whatever folders it came."""
+    """Each recording in its first place only, by whatever way it was come to.
+
+    A link to a recording is one of its own, with a name that something may be made under.
+    """
     first: dict[str, Found] = {}
     for item in found:
-        first.setdefault(os.path.realpath(item.source), item)
+        place = os.path.join(os.path.realpath(item.source.parent), item.source.name)
+        first.setdefault(place, item)
     return list(first.values())
 
 
