@@ -38,7 +38,9 @@ _HOW_TO = (
     "A frame: n_fft samples times window, hop_length after the last; real FFT: spectrum s of n_fft/2+1 bins. "
     "p = |s|^2 + floor_power; g = p^((compression-1)/2). features: sqrt(p) g, Re(s) g, Im(s) g, each times "
     "the transpose of B with its rows divided by their sums. mask: real and imaginary part, each times B, "
-    "make a complex mask of the bins. s times mask; inverse real FFT; times window; overlap-add."
+    "make a complex mask of the bins. s times mask; inverse real FFT; times window; overlap-add. "
+    "A recording begins with n_fft-hop_length zeros more, and as many samples of the output are dropped; it "
+    "ends with zeros until its last sample is out. States begin as zeros."
 )
 
 
