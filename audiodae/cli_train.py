@@ -62,7 +62,11 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(0),
     help="Processes that mix ahead (default: on a GPU the other cores, up to 15, else 0).",
 )
-@click.option("--steps", type=click.IntRange(1), help="Stop after so many steps; resume later.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Take at most so many steps now; the same command goes on from there.",
+)
 @click.option(
     "--check", is_flag=True, help="Count what is there, write ten mixtures, train nothing."
 )

@@ -6,7 +6,7 @@ The trainer asks a lesson and does not know denoisers from autoencoders.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -16,6 +16,7 @@ from audiodae.arrays import has_bfloat16
 from audiodae.autoencoder import SCALE_DB, Autoencoder, Code
 from audiodae.denoiser import DenoiserNet
 from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
+from audiodae.errors import AudiodaeError
 from audiodae.losses import DenoisingLoss, si_sdr_db
 from audiodae.mixer import Mixture
 from audiodae.recipe import Recipe, Stage
@@ -72,7 +73,8 @@ class Denoising:
             return
         stages = self.recipe.stages[self.recipe.stage_at(step)[0] :]
         most = {name: max(getattr(s, name) for s in stages if s.steps) for name in _HEARD}
-        DenoisingLoss(self.recipe.loss, self._stft, torch.device("cpu"), **most)
+        with _torchaudio_told():
+            DenoisingLoss(self.recipe.loss, self._stft, torch.device("cpu"), **most)
 
     def prepare(self, net: nn.Module, mixtures: Iterator[Mixture]) -> None:
         """Nothing: an untrained denoiser lets everything through."""
@@ -105,6 +107,22 @@ class Denoising:
         """The loss of a stage; of none, without what only trainings hear."""
         weights = {name: getattr(stage, name) for name in _HEARD} if stage else {}
         return DenoisingLoss(self.recipe.loss, self._stft, self.device, **weights)
+
+
+@contextmanager
+def _torchaudio_told() -> Iterator[None]:
+    """The packages for PESQ and STOI import torchaudio, whose own error says little."""
+    try:
+        yield
+    except OSError as error:
+        if "torchaudio" not in str(error):
+            raise
+        raise AudiodaeError(
+            f"torchaudio cannot be loaded: it was built for another torch than {torch.__version__}, which is "
+            "here. Install both from one index (for the CPU builds: pip install --force-reinstall torch "
+            "torchaudio --index-url https://download.pytorch.org/whl/cpu), or set pesq, stoi, dnsmos and "
+            "whisper to 0 in every stage."
+        ) from error
 
 
 class Autoencoding:

@@ -102,10 +102,15 @@ def check_folders(
             if name != GENERATED:
                 print(f"{name:7s} none")
             continue
-        held = 0 if name == GENERATED else len(corpus.split(recipe.held_out)[1].groups)
+        groups = len(corpus.groups)
+        # A single group is in both parts: there is nothing else to validate on.
+        held = (
+            0 if name == GENERATED or groups == 1 else len(corpus.split(recipe.held_out)[1].groups)
+        )
         print(
-            f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {len(corpus.groups):5d} groups "
-            f"({held} of them to validate)  {len(corpus.failures)} left out"
+            f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {groups:5d} "
+            f"group{'' if groups == 1 else 's'} ({held or 'none'} held out to validate)  "
+            f"{len(corpus.failures)} left out"
         )
         if corpus.rates_hz:
             rates = ", ".join(f"{count} at {rate} Hz" for rate, count in corpus.rates_hz)

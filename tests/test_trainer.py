@@ -349,6 +349,34 @@ def test_what_only_stages_that_are_over_heard_need_not_be_there_any_more(root: P
         lesson.check(1)
 
 
+def test_a_torchaudio_of_another_torch_is_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("scipy", reason="the PESQ loss needs it")
+    (tmp_path / "torch_pesq.py").write_text(
+        "raise OSError('Could not load this library: /x/torchaudio/lib/_torchaudio.abi3.so')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch_pesq", raising=False)
+    lesson = lesson_of(Recipe(stages=(Stage(steps=2, pesq=0.1),)), torch.device("cpu"))
+    with pytest.raises(AudiodaeError, match=r"built for another torch than .*from one index"):
+        lesson.check(0)
+
+
+@pytest.mark.parametrize(("names", "told"), [("ab", "1 held out"), ("a", "1 group .none held")])
+def test_a_look_says_how_many_groups_are_held_out(
+    root: Path, tmp_path: Path, names: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        impulse = np.zeros(4000)
+        impulse[10] = 1.0
+        soundfile.write(tmp_path / f"{name}hall.wav", impulse, 16000)
+    folders = [root / "speech"], [root / "noise"], [tmp_path]
+    check_folders(*folders, root / "adamw.toml", tmp_path / "dry", root / "cache")
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("rooms"))
+    assert re.search(told, line), line
+
+
 class Spoilt(Mixer):
     """Mixes well until `from_step`, then says so or mixes no numbers."""
 
@@ -493,7 +521,7 @@ def test_generated_noise_that_a_recipe_does_not_ask_for_is_left_out_and_that_is_
     asking = tmp_path / "asking.toml"
     asking.write_text("[mix]\ngenerated_noise = 0.2\n")
     check_folders(speech, both, [], asking, tmp_path / "dry", root / "cache")
-    assert re.search(r"generated .* 3 clips .*\(0 of them to validate", capsys.readouterr().out)
+    assert re.search(r"generated .* 3 clips .*\(none held out to validate", capsys.readouterr().out)
 
 
 def test_the_words_for_several_processes_are_ones_that_torchrun_takes() -> None:
