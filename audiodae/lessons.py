@@ -114,8 +114,8 @@ def _torchaudio_told() -> Iterator[None]:
     """The packages for PESQ and STOI import torchaudio, whose own error says little."""
     try:
         yield
-    except OSError as error:
-        if "torchaudio" not in str(error):
+    except (OSError, RuntimeError) as error:
+        if "torchaudio" not in str(error).lower():
             raise
         raise AudiodaeError(
             f"torchaudio cannot be loaded: it was built for another torch than {torch.__version__}, which is "

@@ -27,8 +27,12 @@ _WHOLE = ("net", "ema", "optimizer", "step", "audio_seconds")
 
 
 def write_state(run: Path, recipe: Recipe, state: dict[str, Any]) -> None:
-    """Write `state.pt`, with what must be the same in the recipe that goes on with it."""
-    state = state | {"optimizer_name": recipe.optimizer, "shape": shape_of(recipe)}
+    """Write `state.pt`, with what of the recipe must be the same where it goes on, and its seed."""
+    state = state | {
+        "optimizer_name": recipe.optimizer,
+        "shape": shape_of(recipe),
+        "seed": recipe.seed,
+    }
     written = io.BytesIO()  # torch has no words for a full disk
     torch.save(state, written)
     write_whole(run / STATE, lambda file: file.write(written.getbuffer()))

@@ -308,10 +308,17 @@ class Trainer:
             group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0 and not self.is_over:
             self.say(f"resumed {self.run} at step {self.step}")
-            self._compare(state.get("held_out", self._held_out))  # earlier versions have noted none
+            seed = self.recipe.seed  # earlier versions have noted none, nor what was held out
+            self._compare(state.get("held_out", self._held_out), state.get("seed", seed))
 
-    def _compare(self, before: dict[str, str]) -> None:
-        """Say where the validation is of other sounds than that of the steps before."""
+    def _compare(self, before: dict[str, str], seed: int) -> None:
+        """Say where the validation is of other sounds than that of the steps before, and the seed another."""
+        if seed != self.recipe.seed:
+            self.say(
+                f"The seed is {self.recipe.seed}, and the steps before were taken with {seed}: from here on "
+                "the mixtures are others, and no single seed gives this training again. To begin with the "
+                "new one, use a new run folder."
+            )
         now = self._held_out
         if other := [kind for kind in now if before.get(kind) != now[kind]]:
             self.say(

@@ -148,3 +148,24 @@ def test_other_held_out_sounds_are_told_and_not_refused(
     del state["held_out"]  # one of an earlier version
     torch.save(state, run / "state.pt")
     assert "not those of before" not in told(root / "noise")
+
+
+def test_another_seed_is_told_and_not_refused(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "seed = 7\n" + (root / "adamw.toml").read_text().replace("steps = 2", "steps = 4")
+    (root / "seven.toml").write_text(other)
+
+    def told(recipe: str) -> str:
+        capsys.readouterr()
+        train(root, "seeds", recipe, stop_after_steps=1)
+        return capsys.readouterr().err
+
+    assert "The seed is" not in told("adamw")
+    assert "The seed is 7, and the steps before were taken with 1" in told("seven")
+    assert "The seed is" not in told("seven")
+    run = root / "seeds"
+    state = torch.load(run / "state.pt", weights_only=True)
+    del state["seed"]  # one of an earlier version
+    torch.save(state, run / "state.pt")
+    assert "The seed is" not in told("seven")

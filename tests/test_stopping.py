@@ -88,6 +88,7 @@ def test_a_stop_before_the_first_step_saves_nothing_and_says_so(
     assert (root / "early" / "state.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.usefixtures("interruptible")
 @needs_signals
 def test_a_stop_while_it_validates_lets_it_and_a_second_one_does_not(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

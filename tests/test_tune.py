@@ -131,6 +131,7 @@ def test_a_search_for_something_else_is_not_gone_on_with(root: Path) -> None:
     assert len(losses(root / "same")) == 2
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows can be sent these")
 def test_a_search_that_is_stopped_leaves_out_the_trial_under_way_and_goes_on(
     root: Path, monkeypatch: pytest.MonkeyPatch
