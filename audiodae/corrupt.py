@@ -11,9 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 _EPSILON = 1e-9
-_PITCH_HOP_SECONDS = (
-    0.016  # windows of 64 ms, in which the harmonics of a deep voice are told apart
-)
+# A quarter of windows of 64 ms, in which the harmonics of a deep voice are told apart.
+_PITCH_HOP_SECONDS = 0.016
 
 
 def uniform(rows: int, low: float, high: float, rng: Generator) -> Tensor:
@@ -167,7 +166,8 @@ def pitched(x: Tensor, factor: float, sample_rate: int) -> Tensor:
         phase = (frame - frame.roll(1) - frame.roll(-1)).angle() + turn_now
     length = round(x.shape[-1] * factor)
     made = torch.stack(frames, dim=1)
-    # To where the last window has faded out; there is nothing to divide by beyond.
+    # To where the last window has faded out; there is nothing to divide by beyond. Windows of more than
+    # 1024 samples fade below what is divided by a sample or so sooner.
     reach = (made.shape[-1] - 1) * hop + n_fft // 2 - n_fft // 1025
     stretched = torch.istft(made, n_fft, hop, window=window, length=min(length, reach))
     stretched = torch.nn.functional.pad(stretched, (0, length - stretched.shape[-1]))
