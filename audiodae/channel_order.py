@@ -51,11 +51,16 @@ def speakers_in_ogg(subtype: str, channels: int) -> tuple[int, ...]:
 
 def from_ogg(frames: np.ndarray, subtype: str) -> np.ndarray:
     """`(n, channels)` as libsndfile reads them -> in WAV's order; other codecs' stay as they are."""
-    order = _IN_OGG.get(frames.shape[1]) if subtype in _OGG_CODECS else None
+    order = _order(frames, subtype)
     return frames if order is None else frames[:, order]
 
 
 def to_ogg(frames: np.ndarray, subtype: str) -> np.ndarray:
     """The way back."""
-    order = _IN_OGG.get(frames.shape[1]) if subtype in _OGG_CODECS else None
+    order = _order(frames, subtype)
     return frames if order is None else np.ascontiguousarray(frames[:, np.argsort(order)])
+
+
+def _order(frames: np.ndarray, subtype: str) -> tuple[int, ...] | None:
+    """For each channel in WAV's order, where it is in the file; None where it is in its place."""
+    return _IN_OGG.get(frames.shape[1]) if subtype in _OGG_CODECS else None
