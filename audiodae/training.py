@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections import Counter
@@ -175,6 +176,9 @@ def torch_device(name: str) -> torch.device:
 
 def _join_processes(device: torch.device) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        # Optimizers import it, and its defaults hold the group that there is by then: after the training
+        # it would live on with its threads, which now and then abort a process that ends.
+        importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 

@@ -154,6 +154,20 @@ def test_a_signal_to_all_its_processes_saves_the_step_under_way(
     assert step > 0 and b"saved at step %d of" % step in errors
 
 
+# Those of the processes' group that are left when one of them ends may abort it.
+NAMES_ITS_THREADS = """
+import atexit, pathlib, sys
+from audiodae.cli import main
+
+def name_threads():
+    names = [comm.read_text().strip() for comm in pathlib.Path("/proc/self/task").glob("*/comm")]
+    print("Threads at the end:", *names, file=sys.stderr)
+
+atexit.register(name_threads)
+main()
+"""
+
+
 @needs_signals
 @pytest.mark.usefixtures("interruptible")
 def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None:
@@ -163,7 +177,7 @@ def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            command(root, "together"),
+            [sys.executable, "-c", NAMES_ITS_THREADS, *command(root, "together")[3:]],
             stderr=subprocess.PIPE,
             env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank},
         )
@@ -178,6 +192,7 @@ def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [130, 130], errors
     assert b"saved at step " in errors[0] and b"Traceback" not in errors[0] + errors[1]
+    assert all(b"Threads at the end:" in e and b"gloo" not in e for e in errors), errors
     assert torch.load(root / "together" / "state.pt", weights_only=True)["step"] > 0
 
 
