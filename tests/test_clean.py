@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from deadly import Deadly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -294,9 +295,11 @@ def test_one_bad_file_does_not_stop_the_others(
     assert "text" in reports["bad.wav"].reason
 
 
+@pytest.mark.parametrize("engine", ["denoiser", "exported"])
 def test_several_processes_give_the_same_bits_as_one(
-    folder: Path, denoiser: Denoiser, tmp_path: Path
+    engine: str, folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    denoiser = request.getfixturevalue(engine)
     one = by_name(clean_folder(folder, tmp_path / "one", denoiser))
     heard: list[float] = []
     jobs = plan([folder], tmp_path / "two", Options())
@@ -392,13 +395,13 @@ def test_a_second_run_leaves_an_output_whose_sound_somebody_changed(
 
 
 def test_workers_that_die_between_two_results_cost_only_what_they_had(
-    denoiser: Denoiser, tmp_path: Path
+    exported: Denoiser, tmp_path: Path
 ) -> None:
     for i in range(8):
         put(tmp_path / f"rec/{i}.wav", noise(1, RATE))
     jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
     reports = []
-    for report in carry_out(jobs, denoiser, Options(), workers=2):
+    for report in carry_out(jobs, exported, Options(), workers=2):
         reports.append(report)
         if len(reports) == 1:
             for worker in multiprocessing.active_children():
@@ -410,21 +413,9 @@ def test_workers_that_die_between_two_results_cost_only_what_they_had(
     assert len(lost) <= 3 and all("without a word" in report.reason for report in lost)
 
 
-class Deadly:
-    """A denoiser whose worker is killed by recordings of 8 kHz, as for want of memory."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser, self.device = denoiser, denoiser.device
-
-    def at(self, sample_rate: int | None) -> Denoiser:
-        if sample_rate == 8000 and multiprocessing.parent_process() is not None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.denoiser
-
-
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows is killed so")
 def test_a_worker_that_is_killed_costs_only_the_recording_it_was_at(
-    denoiser: Denoiser, tmp_path: Path
+    exported: Denoiser, tmp_path: Path
 ) -> None:
     for name in ("a", "c", "d", "e"):
         put(tmp_path / f"rec/{name}.wav", noise(1, 20 * RATE))
@@ -436,7 +427,7 @@ def test_a_worker_that_is_killed_costs_only_the_recording_it_was_at(
         heard += seconds
 
     jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
-    reports = by_name(carry_out(jobs, Deadly(denoiser), Options(), workers=2, progress=hear))
+    reports = by_name(carry_out(jobs, Deadly(exported), Options(), workers=2, progress=hear))
     lost = [name for name, report in reports.items() if report.status == "failed"]
     assert lost == ["b.wav"] and "without a word" in reports["b.wav"].reason
     assert files_below(tmp_path / "out") == ["a.wav", "c.wav", "d.wav", "e.wav"]
@@ -464,7 +455,7 @@ def test_a_script_that_every_worker_would_run_again_is_told_so(tmp_path: Path) -
 
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows can heed SIGTERM")
 def test_workers_told_to_end_at_any_moment_leave_nothing_half_done(
-    denoiser: Denoiser, tmp_path: Path
+    exported: Denoiser, tmp_path: Path
 ) -> None:
     """Told more than once: by `timeout`, and by the pool when another worker has ended."""
     for i in range(6):
@@ -482,7 +473,7 @@ def test_workers_told_to_end_at_any_moment_leave_nothing_half_done(
                     time.sleep(0.001)
             told = True
 
-        reports = list(carry_out(jobs, denoiser, Options(), workers=2, progress=tell))
+        reports = list(carry_out(jobs, exported, Options(), workers=2, progress=tell))
         assert told and len(reports) == 6 - start
         lost = [report for report in reports if report.status == "failed"]
         assert all("without a word" in report.reason for report in lost)
@@ -492,7 +483,7 @@ def test_workers_told_to_end_at_any_moment_leave_nothing_half_done(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_leaves_nothing_half_done_and_a_second_run_finishes(
-    workers: int, denoiser: Denoiser, tmp_path: Path
+    workers: int, exported: Denoiser, tmp_path: Path
 ) -> None:
     for name in "abc":
         put(tmp_path / f"rec/{name}.wav", noise(1, 40 * RATE))
@@ -507,14 +498,14 @@ def test_an_interrupt_leaves_nothing_half_done_and_a_second_run_finishes(
     jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
     done = []
     with pytest.raises(KeyboardInterrupt):
-        for report in carry_out(jobs, denoiser, Options(), workers=workers, progress=interrupt):
+        for report in carry_out(jobs, exported, Options(), workers=workers, progress=interrupt):
             done.append(report)
     assert len(done) < 3
     whole = files_below(tmp_path / "out")
     assert len(whole) >= len(done) and not any(TEMP_PREFIX in name for name in whole)
     assert all(info(tmp_path / "out" / name).frames == 40 * RATE for name in whole)
     again = by_name(
-        clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, Options(skip_existing=True))
+        clean_folder(tmp_path / "rec", tmp_path / "out", exported, Options(skip_existing=True))
     )
     assert sum(report.status == "skipped" for report in again.values()) == len(whole)
     assert files_below(tmp_path / "out") == ["a.wav", "b.wav", "c.wav"]

@@ -212,11 +212,11 @@ def test_quiet_says_nothing_and_verbose_names_every_file(run: Any) -> None:
     assert "2 cleaned: 1.0 s of audio" in result.stderr
 
 
-def test_a_terminal_gets_a_bar_with_speed_and_time_left(model_path: Path) -> None:
+def test_a_terminal_gets_a_bar_with_speed_and_time_left(exported_path: Path) -> None:
     put("a.wav", 30)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
-    command = [*AUDIODAE, "clean", "a.wav", "--model", str(model_path)]
+    command = [*AUDIODAE, "clean", "a.wav", "--model", str(exported_path)]
     subprocess.run(command, stderr=theirs, check=True)
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
@@ -227,12 +227,12 @@ def test_a_terminal_gets_a_bar_with_speed_and_time_left(model_path: Path) -> Non
 
 @pytest.mark.parametrize(("closed", "jobs"), [("2>&-", "2"), ("<&- >&- 2>&-", "1")])
 def test_with_a_closed_stderr_the_work_is_done_and_the_exit_code_right(
-    closed: str, jobs: str, model_path: Path
+    closed: str, jobs: str, exported_path: Path
 ) -> None:
     put("a.wav")
 
     def done(*words: str) -> int:
-        command = [*AUDIODAE, "clean", *words, "--model", str(model_path)]
+        command = [*AUDIODAE, "clean", *words, "--model", str(exported_path)]
         ended = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], capture_output=True)
         assert ended.stdout == ended.stderr == b""
         return ended.returncode
@@ -480,10 +480,10 @@ def test_a_stream_that_is_no_sound_is_told(
     assert said in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_stream_is_cleaned_while_it_runs(model_path: Path) -> None:
+def test_a_stream_is_cleaned_while_it_runs(exported_path: Path) -> None:
     command = [*AUDIODAE, "clean", "-", "--encoding", "s16", "--rate", str(RATE)]
     with subprocess.Popen(
-        [*command, "--model", str(model_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*command, "--model", str(exported_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin and process.stdout
         process.stdin.write(bytes(2 * RATE // 2))
@@ -495,11 +495,11 @@ def test_a_stream_is_cleaned_while_it_runs(model_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_a_listener_who_leaves_is_no_error(model_path: Path) -> None:
+def test_a_listener_who_leaves_is_no_error(exported_path: Path) -> None:
     Path("in.wav").write_bytes(wav(noise(10 * RATE)))
     with Path("in.wav").open("rb") as stdin:
         process = subprocess.Popen(
-            [*AUDIODAE, "clean", "-", "--model", str(model_path)],
+            [*AUDIODAE, "clean", "-", "--model", str(exported_path)],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -512,10 +512,10 @@ def test_a_listener_who_leaves_is_no_error(model_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_behind_a_pipe_is_told(model_path: Path) -> None:
+def test_a_full_disk_behind_a_pipe_is_told(exported_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [*AUDIODAE, "clean", "-", "--model", str(model_path)],
+            [*AUDIODAE, "clean", "-", "--model", str(exported_path)],
             input=wav(noise(RATE)),
             stdout=full,
             stderr=subprocess.PIPE,
@@ -540,12 +540,12 @@ def test_a_full_disk_behind_a_pipe_is_told(model_path: Path) -> None:
     ],
 )
 def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
-    kill: signal.Signals, jobs: int, code: int, run: Any, model_path: Path
+    kill: signal.Signals, jobs: int, code: int, exported_path: Path
 ) -> None:
     put("rec/0.wav", 1)
     for i in range(1, 6):
         put(f"rec/{i}.wav", 60)
-    words = ["clean", "rec", "-o", "out", "--jobs", str(jobs), "--model", str(model_path)]
+    words = ["clean", "rec", "-o", "out", "--jobs", str(jobs), "--model", str(exported_path)]
     process = subprocess.Popen([*AUDIODAE, *words], stderr=subprocess.PIPE, start_new_session=True)
     assert process.stderr
     deadline = time.monotonic() + 30
@@ -581,7 +581,7 @@ def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
     for path in Path("rec").glob("[1-5].wav"):  # the rest of the test need not take long
         if path.name not in whole:
             put(str(path), 0.1)
-    result = run("rec", "-o", "out", "--skip-existing")
+    result = CliRunner().invoke(main, [*words, "--jobs", "1", "--skip-existing"])
     assert result.exit_code == 0, result.output
     assert {path.name for path in Path("out").glob("*.wav")} == {f"{i}.wav" for i in range(6)}
     assert not list(Path("out").glob(f"{TEMP_PREFIX}*.part"))
@@ -592,10 +592,10 @@ def test_a_killed_run_leaves_whole_files_only_and_the_next_one_finishes(
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_end_of_a_recording_by_a_signal_leaves_a_whole_file(
-    kill: signal.Signals, code: int, model_path: Path
+    kill: signal.Signals, code: int, exported_path: Path
 ) -> None:
     sound = wav(noise(RATE))
-    command = [*AUDIODAE, "clean", "-", "--model", str(model_path)]
+    command = [*AUDIODAE, "clean", "-", "--model", str(exported_path)]
     with Path("out.wav").open("wb") as target:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=target, stderr=subprocess.PIPE
@@ -615,17 +615,17 @@ def test_the_end_of_a_recording_by_a_signal_leaves_a_whole_file(
     assert struct.unpack_from("<I", Path("out.wav").read_bytes(), 40) == (RATE,)  # in bytes
 
 
-def test_a_signal_before_any_sound_came_ends_it(model_path: Path) -> None:
-    command = [*AUDIODAE, "clean", "-", "--model", str(model_path)]
+def test_a_signal_before_any_sound_came_ends_it(exported_path: Path) -> None:
+    command = [*AUDIODAE, "clean", "-", "--model", str(exported_path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) in (143, -signal.SIGTERM)
 
 
-def test_in_the_background_of_a_script_it_is_not_meant_by_an_interrupt(model_path: Path) -> None:
+def test_in_the_background_of_a_script_it_is_not_meant_by_an_interrupt(exported_path: Path) -> None:
     put("long.wav", 60)
-    words = ["clean", "long.wav", "-o", "out.wav", "--model", str(model_path)]
+    words = ["clean", "long.wav", "-o", "out.wav", "--model", str(exported_path)]
     # A script's `command &` ignores SIGINT, and what it starts inherits that.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
