@@ -109,6 +109,14 @@ def check(folder: Path | None = None) -> None:
         environment["GST_REGISTRY"] = str(Path(empty) / "registry")
         loader = _inspect("python", environment, empty)
         element = _inspect("audiodae", environment, empty)
+        environment |= {"GST_REGISTRY": str(Path(empty) / "outside")}
+        outside = environment | {"PATH": _path_without_environments()}
+        if loader.returncode and not _inspect("python", outside, empty).returncode:
+            raise AudiodaeError(
+                "GStreamer's loader for Python does not start in this shell: the environment that is "
+                "activated here has no `gi`. Leave it (`deactivate`) before you start GStreamer, or make it "
+                "with `/usr/bin/python3 -m venv --system-site-packages`."
+            )
     if loader.returncode:
         raise AudiodaeError(
             "GStreamer has no loader for elements written in Python. On Debian and Ubuntu: "
@@ -121,6 +129,12 @@ def check(folder: Path | None = None) -> None:
             "GStreamer does not find the element: "
             + (reasons[-1] if reasons else said.strip() or element.stdout.strip())
         )
+
+
+def _path_without_environments() -> str:
+    """PATH without Python environments: GStreamer's Python takes the first `python3` there for its own."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(f for f in folders if not (Path(f).parent / "pyvenv.cfg").is_file())
 
 
 def _inspect(

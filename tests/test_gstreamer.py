@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sounds import noise
 
 import audiodae
 from audiodae.cli import main
-from audiodae.plugin import FILE_NAME
+from audiodae.plugin import FILE_NAME, _path_without_environments
 
 RATE = 44100
 MODEL = "speech-16k"
@@ -25,7 +26,8 @@ def home(tmp_path_factory):
     for program in ("gst-launch-1.0", "gst-inspect-1.0"):
         if shutil.which(program) is None:
             pytest.skip(f"needs the program {program} (Debian: gstreamer1.0-tools)")
-    if subprocess.run(["gst-inspect-1.0", "python"], capture_output=True).returncode:
+    outside = {**os.environ, "PATH": _path_without_environments()}
+    if subprocess.run(["gst-inspect-1.0", "python"], env=outside, capture_output=True).returncode:
         pytest.skip(
             "needs GStreamer's loader for Python (Debian: gstreamer1.0-python3-plugin-loader)"
         )
@@ -48,6 +50,7 @@ def environment(home):
         "GST_REGISTRY": str(home / "registry"),
         "GST_PLUGIN_PATH": "",
         "PYTHONPATH": "",  # the installed file alone leads to the package
+        "PATH": _path_without_environments(),
     }
 
 
@@ -314,9 +317,11 @@ def test_a_missing_model_ends_the_pipeline_with_a_sentence(home):
 # -------------------------------------------------------------------------------- the command
 
 
-def run(home, monkeypatch, *words):
+def run(home, monkeypatch, *words, path=None):
     for name, value in environment(home).items():
         monkeypatch.setenv(name, value)
+    if path is not None:
+        monkeypatch.setenv("PATH", path)
     return CliRunner().invoke(main, ["plugin", *words])
 
 
@@ -333,6 +338,13 @@ def test_another_python_is_told_in_a_sentence(home, tmp_path, monkeypatch):
         (tmp_path / "aside").rename(made)
     assert result.exit_code == 1
     assert "but GStreamer runs Python 3" in result.output and "Traceback" not in result.output
+
+
+def test_an_active_environment_that_hides_the_bindings_is_told(home, tmp_path, monkeypatch):
+    venv.create(tmp_path / "env", with_pip=False)
+    path = f"{tmp_path / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    result = run(home, monkeypatch, "check", path=path)
+    assert result.exit_code == 1 and "`deactivate`" in result.output
 
 
 def test_an_environment_that_is_gone_is_told(home, tmp_path, monkeypatch):
@@ -363,8 +375,7 @@ def test_removing_it_takes_the_file_away(tmp_path, monkeypatch):
 
 
 def test_without_gstreamer_the_file_is_written_and_the_packages_are_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    result = run(tmp_path, monkeypatch, "install")
+    result = run(tmp_path, monkeypatch, "install", path=str(tmp_path))
     assert result.exit_code == 1
     assert (tmp_path / ".gstreamer-1.0" / "plugins" / "python" / FILE_NAME).is_file()
     assert "gstreamer1.0-python3-plugin-loader" in result.output
