@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, device_option
 from audiodae.errors import AudiodaeError, printable
 from audiodae.progress import bar, failed, say
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "vanilla-16k"
 _DETECTOR = "anomaly-detector"
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+_DEVICE = device_option("cpu")
 
 
 @click.group(short_help="Find recordings that are not like the normal ones.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +10,17 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from audiodae.cli_words import NAME, PIPE, check_plotting, check_report, refuse, refuse_dashes
+from audiodae.cli_words import (
+    NAME,
+    PIPE,
+    check_plotting,
+    check_report,
+    device_option,
+    has_cuda,
+    refuse,
+    refuse_dashes,
+)
 from audiodae.errors import AudiodaeError
-from audiodae.installed import is_installed
 from audiodae.options import PRESETS, Options
 from audiodae.progress import bar, say, show, tell
 from audiodae.signals import heeding_signals
@@ -95,13 +102,7 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report (.json)."
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="auto: CUDA if it is there, else the CPU.",
-)
+@device_option("auto", chosen=False)  # by the engine, too
 @click.option(
     "--engine",
     type=click.Choice(["auto", "onnx", "torch"]),
@@ -184,26 +185,13 @@ def _load(given: dict[str, Any]) -> Any:
     engine, device = given["engine"], given["device"]
     if device == "auto":
         for_cpu = engine == "onnx" or is_exported(model)
-        device = "cpu" if for_cpu or not _has_cuda() else "cuda"
+        device = "cpu" if for_cpu or not has_cuda() else "cuda"
     denoiser = load(model, device, engine)
     if "torch" in sys.modules:
         # The net is too small to share out: a second thread mostly waits, and costs when cores are
         # busy. More cores are for more files (`--jobs`).
         sys.modules["torch"].set_num_threads(1)
     return denoiser
-
-
-def _has_cuda() -> bool:
-    """Whether torch can use a GPU; torch, which loads slowly, is asked only where a driver is."""
-    if not is_installed("torch"):
-        return False
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _clean_pipe(options: Options, given: dict[str, Any]) -> None:

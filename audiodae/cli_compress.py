@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -21,7 +21,7 @@ _TARGET = click.option(
     help="A file for a single SRC, or a folder (such as small/).  [default: beside each SRC]",
 )
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+_DEVICE = device_option("cpu")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -36,7 +36,7 @@ DEFAULT = "vanilla-16k"
     help="A row for each recording (mean and deviation of its latents), or for each patch.",
 )
 @click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@device_option("cpu")
 @click.option("--overwrite", is_flag=True, help="Replace a file that holds no embeddings, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.pass_context

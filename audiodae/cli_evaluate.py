@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, device_option
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -31,7 +31,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many clips.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@device_option("cpu")
 def evaluate(
     noisy: Path,
     clean: Path,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -21,7 +21,7 @@ _FOLDER = click.option(
 )
 _MODEL = click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-_DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+_DEVICE = device_option("cpu")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 
 

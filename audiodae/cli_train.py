@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, device_option
 from audiodae.signals import heeding_signals
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -22,7 +22,7 @@ _DATA_OPTIONS = (
         type=click.Path(file_okay=False, path_type=Path),
         help="Folder for the decoded audio (default: RUN/cache).",
     ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+    device_option("auto", chosen=False),  # torch is there in any case, and knows
 )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Collection
+import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -16,6 +19,35 @@ PIPE = "-"
 # Shells complete file names only where they are told that one is wanted. Whether it is there, and
 # may be read, others say: it may be a pattern, the name of a model, or new.
 NAME = click.Path(readable=False)
+
+
+def device_option(default: str, *, chosen: bool = True) -> Callable[[Any], Any]:
+    """`--device` of every command that runs a model; not `chosen`, "auto" is left to the command."""
+    return click.option(
+        "--device",
+        default=default,
+        show_default=True,
+        metavar="NAME",
+        callback=_choose if chosen else None,
+        help="cpu, cuda, cuda:1 or mps; auto: a GPU if it is there, else the CPU.",
+    )
+
+
+def _choose(_: click.Context, __: click.Parameter, name: str) -> str:
+    return name if name != "auto" else "cuda" if has_cuda() else "cpu"
+
+
+def has_cuda() -> bool:
+    """Whether torch can use a GPU; torch, which loads slowly, is asked only where a driver is."""
+    if not is_installed("torch"):
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def refuse(ctx: click.Context, names: Collection[str], why: str) -> None:
