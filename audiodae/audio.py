@@ -68,6 +68,11 @@ class Reader:
         except soundfile.LibsndfileError as error:
             self.info = _probe_with_ffmpeg(path, error)
             self._source = ffmpeg.FfmpegSource(self.info)
+            if self.info.tracks > 1:
+                self.warnings.append(
+                    f"{path} has {self.info.tracks} audio tracks, of which the first is read: `ffmpeg -i IN "
+                    "-map 0:a:1 OUT.mka` takes out the second."
+                )
             return
         self.info = source.info
         if source.info.frames == 0 and (unclosed := _UnclosedWavSource.find(source.info)):

@@ -52,7 +52,7 @@ def probe(path: Path) -> AudioInfo:
     stream_keys = "codec_name,sample_fmt,sample_rate,channels,channel_layout,bit_rate,"
     stream_keys += "bits_per_raw_sample,duration,start_time"
     wanted = f"format=format_name,duration,bit_rate,start_time:format_tags:stream_tags:stream={stream_keys}"
-    command = [program, "-v", "error", "-select_streams", "a:0", "-show_entries", wanted]
+    command = [program, "-v", "error", "-select_streams", "a", "-show_entries", wanted]
     command += ["-of", "json", *_input(path)]
     try:
         done = subprocess.run(
@@ -88,6 +88,7 @@ def probe(path: Path) -> AudioInfo:
         bits=int(bits) if bits and lossless else None,
         speakers=speakers_of(str(stream.get("channel_layout"))),
         late_seconds=late if late > _NOTICEABLY_LATE_SECONDS else 0.0,
+        tracks=len(found["streams"]),
         reader="ffmpeg",
     )
 

@@ -93,7 +93,7 @@ class AudioInfo:
     ("MOV,MP4,M4A...", "AAC") with `reader` "ffmpeg". `bitrate` is the average in bit/s of lossy
     files, `bits` the resolution of lossless ones read through ffmpeg. `speakers` says which channel
     is whose (`SF_CHANNEL_MAP_*` of libsndfile), where the header does; `late_seconds` how much later
-    than the picture the sound of a video begins.
+    than the picture the sound of a video begins, `tracks` how many of sound it has (the first is read).
     """
 
     path: Path
@@ -109,6 +109,7 @@ class AudioInfo:
     bits: int | None = None
     speakers: tuple[int, ...] = ()
     late_seconds: float = 0.0
+    tracks: int = 1
     reader: str = "libsndfile"
 
 

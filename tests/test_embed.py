@@ -72,7 +72,17 @@ def test_a_patch_is_called_so_and_known_by_its_earlier_name(tmp_path, plain_mode
     made = {}
     for word in ("patch", "frame"):
         target = tmp_path / f"{word}.npz"
-        done = run(tmp_path / "a.wav", "-o", target, "--per", word, "--model", plain_model.name)
+        done = run(
+            tmp_path / "a.wav",
+            "-o",
+            target,
+            "--per",
+            word,
+            "--model",
+            plain_model.name,
+            "--device",
+            "auto",
+        )
         assert done.exit_code == 0, done.output
         made[word] = np.load(target)
         assert json.loads(str(made[word]["facts"]))["per"] == "patch"

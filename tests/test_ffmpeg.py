@@ -223,6 +223,18 @@ def test_reading_a_wav_never_starts_a_program(tmp_path):
 
 
 @needs_ffmpeg
+def test_that_only_the_first_of_several_tracks_is_read_is_told(tmp_path):
+    tones = [a for hz in (200, 2000) for a in ("-f", "lavfi", "-i", f"sine={hz}:r=44100:d=0.2")]
+    maps = ["-map", "0:a", "-map", "1:a", "-c:a", "pcm_s16le"]
+    subprocess.run(["ffmpeg", "-v", "error", *tones, *maps, str(tmp_path / "x.mkv")], check=True)
+    with Reader(tmp_path / "x.mkv") as reader:
+        sound = np.concatenate(list(reader.blocks(1000)), axis=1)
+    assert sound.shape == (1, 8820)
+    assert np.abs(np.fft.rfft(sound[0])).argmax() == 40  # 200 Hz
+    assert "has 2 audio tracks, of which the first is read" in reader.warnings[0]
+
+
+@needs_ffmpeg
 def test_sound_that_begins_after_the_picture_stays_in_step_with_it(tmp_path):
     soundfile.write(tmp_path / "x.wav", np.full(44100, 0.5), 44100)
     picture = ["-f", "lavfi", "-i", "color=s=32x32:d=2"]
