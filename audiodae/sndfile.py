@@ -31,7 +31,8 @@ _CUT_SHORT = re.compile(
 )
 _UNKNOWN_FRAMES = 2**60
 _SYSTEM_ERROR = 2
-_GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1100, 0x1101  # soundfile leaves them out
+# What soundfile leaves out.
+_SET_ADD_PEAK_CHUNK, _GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1050, 0x1100, 0x1101
 # libsndfile signs the software tag of what it writes, in AIFF followed by stray bytes.
 _SIGNATURE = re.compile(r"\s*\(libsndfile-[\d.]+.*$", re.DOTALL)
 
@@ -66,6 +67,14 @@ class SequentialFile(soundfile.SoundFile):
         given = soundfile._ffi.new("int[]", wanted)
         size = soundfile._ffi.sizeof(given)
         soundfile._snd.sf_command(self._file, _SET_CHANNEL_MAP, given, size)
+
+    def leave_out_peak(self) -> None:
+        """Before the first sample: no chunk with the peak, which notes the time too, of float samples.
+
+        The same sound is the same bytes then, whenever it is written.
+        """
+        if self.format in ("WAV", "WAVEX", "AIFF"):  # RF64 has none, and would get one
+            soundfile._snd.sf_command(self._file, _SET_ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
 
 
 def unsigned(text: str) -> str:

@@ -153,6 +153,7 @@ class Writer:
             )
         except (soundfile.SoundFileError, OSError) as error:
             raise self._failure(error) from error
+        file.leave_out_peak()
         if self._speakers:
             file.speakers = self._speakers
         if self.container == "MP3":

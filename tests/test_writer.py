@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_nothing_is_under_the_name_before_the_end(tmp_path):
         writer.write(noise())
         assert [n for n in names(tmp_path) if not n.startswith(TEMP_PREFIX)] == []
     assert names(tmp_path) == ["x.wav"]
+
+
+def test_the_same_sound_is_the_same_bytes_at_another_time(tmp_path):
+    containers = ["WAV", "WAVEX", "AIFF", "RF64", "W64", "CAF", "AU"]
+    for again in (False, True):
+        for container in containers:
+            write(tmp_path / f"{container}-{again}", noise(), 16000, container, "FLOAT")
+        time.sleep(0 if again else 1.1)  # libsndfile would note the second beside the peak
+    for container in containers:
+        once, twice = (tmp_path / f"{container}-{again}" for again in (False, True))
+        assert once.read_bytes() == twice.read_bytes(), container
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
