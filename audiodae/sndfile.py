@@ -36,6 +36,34 @@ _SET_ADD_PEAK_CHUNK, _GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1050, 0x1100, 0x1101
 # libsndfile signs the software tag of what it writes, in AIFF followed by stray bytes.
 _SIGNATURE = re.compile(r"\s*\(libsndfile-[\d.]+.*$", re.DOTALL)
 
+# Bytes of text that libsndfile 1.2 writes so that it can be read again: of one tag, and of all together.
+# Beyond them all tags are lost (WAV, CAF), or the whole file cannot be opened (AIFF, Opus).
+_TAG_BYTES = {"WAV": 2045, "WAVEX": 2045, "RF64": 2045, "AIFF": 8189}
+_TAGS_BYTES = {"WAV": 15_000, "WAVEX": 15_000, "RF64": 15_000, "AIFF": 60_000, "CAF": 16_000}
+_TAGS_BYTES |= {"OPUS": 50_000}
+# It cuts the software, signed by itself, to 127 bytes; amid a character, that is memory freed twice (FLAC).
+_SOFTWARE_BYTES = 100
+
+
+def tags_that_fit(tags: dict[str, str], container: str, subtype: str) -> dict[str, str]:
+    """Those that the file can hold beside each other, the shortest first; one too long costs no other."""
+    longest = _TAG_BYTES.get(container)
+    room = _TAGS_BYTES.get(subtype, _TAGS_BYTES.get(container))
+    fitting: dict[str, str] = {}
+    for name, text in sorted(tags.items(), key=lambda tag: len(tag[1])):
+        text = text.encode("utf-8", "replace").decode()
+        if name == "software":
+            text = text.encode()[:_SOFTWARE_BYTES].decode(errors="ignore")
+        size = len(text.encode())
+        if name not in TAG_NAMES or (longest is not None and size > longest):
+            continue
+        if room is not None:
+            if size > room:
+                continue
+            room -= size
+        fitting[name] = text
+    return fitting
+
 
 class SequentialFile(soundfile.SoundFile):
     """A `SoundFile` that never seeks and never waits for the disk."""

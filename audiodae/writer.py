@@ -13,7 +13,7 @@ from audiodae import formats, id3
 from audiodae.atomic import AtomicFile, reason
 from audiodae.channel_order import to_ogg
 from audiodae.errors import AudioError
-from audiodae.sndfile import TAG_NAMES, SequentialFile, open_file, unsigned
+from audiodae.sndfile import SequentialFile, open_file, tags_that_fit, unsigned
 
 _COPY_FRAMES = 65536
 
@@ -158,10 +158,10 @@ class Writer:
             file.speakers = self._speakers
         if self.container == "MP3":
             return file  # `_put_tag` writes them
-        for name in set(TAG_NAMES) & set(self._tags):
+        for name, text in tags_that_fit(self._tags, self.container, self.subtype).items():
             # Containers without tags refuse them; `_verify` names those that are not there.
             with contextlib.suppress(soundfile.LibsndfileError):
-                setattr(file, name, self._tags[name].encode("utf-8", "replace").decode())
+                setattr(file, name, text)
         return file
 
     def _roomier(self) -> str:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import noise, read, write
 
@@ -171,6 +171,36 @@ def test_tags_that_a_container_cannot_hold_are_named(tmp_path):
     mp3 = write(tmp_path / "x.mp3", noise(), tags={"artist": "A", "license": "CC0"})
     assert "license" in mp3.warnings[0] and "artist" not in mp3.warnings[0]
     assert info(tmp_path / "x.mp3").tags["artist"] == "A"
+
+
+@pytest.mark.parametrize("suffix", ["wav", "rf64", "aiff", "caf", "opus"])
+def test_a_tag_too_long_for_a_container_costs_neither_the_file_nor_the_others(tmp_path, suffix):
+    tags = {"title": "Über uns", "artist": "我们", "comment": "é" * 50_000}
+    path = tmp_path / f"x.{suffix}"
+    with Writer(path, 48000, 1, tags=tags) as writer:
+        writer.write(noise(1))
+    assert info(path).tags == {"title": "Über uns", "artist": "我们"}
+    assert len(writer.warnings) == 1 and "does not keep the tags comment in" in writer.warnings[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["title", "comment", "copyright", "software"]),
+        st.builds(
+            lambda text, n: n * text, st.text("aé€😀", min_size=1, max_size=9), st.integers(0, 900)
+        ),
+    )
+)
+def test_tags_of_any_length_and_script_are_written_or_named(tmp_path_factory, tags):
+    """libsndfile frees memory twice where it cuts the software of a FLAC amid a character."""
+    folder = tmp_path_factory.mktemp("tags")
+    for suffix in ("flac", "wav", "aiff", "opus", "ogg", "caf"):
+        path = folder / f"x.{suffix}"
+        with Writer(path, 48000, 1, tags=tags) as writer:
+            writer.write(noise(1, 100))
+        kept, told = info(path).tags, " ".join(writer.warnings)
+        assert all(kept.get(name) == text or name in told for name, text in tags.items() if text)
 
 
 def test_tags_that_a_container_changes_are_named(tmp_path):
