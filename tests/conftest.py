@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tasks_model import trained
 
 from audiodae.api import Denoiser, load
@@ -16,6 +17,10 @@ from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.export import export
 from audiodae.latents import Trained
 
+# How long an example takes is no law.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", patient)
+settings.load_profile("patient")
 torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
 
 

@@ -106,7 +106,7 @@ def test_clipping_is_found_where_it_is_whatever_the_level_rate_and_channel(
     assert after.clip > 1.5 * before.clip and after.odd_spans[0] == pytest.approx((2, 3), abs=0.35)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 5000), max_size=6), rate=st.sampled_from((8000, 11_025)))
 def test_flat_peaks_do_not_depend_on_how_a_recording_is_read(cuts, rate):
     sound = np.clip(np.random.default_rng(0).standard_normal((2, 5000)), -0.5, 0.5)

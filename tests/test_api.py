@@ -37,7 +37,7 @@ def test_an_array_comes_back_in_its_shape_and_type(denoiser, shape, dtype):
     channels=st.integers(1, 5),
     sample_rate=st.integers(8000, 192000),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_as_many_samples_come_out_as_go_in(denoiser, samples, channels, sample_rate):
     clean = denoiser(noise(channels, samples), sample_rate=sample_rate)
     assert clean.shape == (channels, samples)

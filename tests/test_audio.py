@@ -183,7 +183,7 @@ def test_a_tag_too_long_for_a_container_costs_neither_the_file_nor_the_others(tm
     assert len(writer.warnings) == 1 and "does not keep the tags comment in" in writer.warnings[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.sampled_from(["title", "comment", "copyright", "software"]),

@@ -95,7 +95,7 @@ def test_training_decodes_a_draw_and_use_decodes_the_mean() -> None:
     assert torch.equal(rebuilt, net.decode(code.mean))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(samples=st.integers(0, 9000), batch=st.integers(1, 3))
 def test_patches_cover_every_sample_and_do_not_depend_on_the_batch(
     samples: int, batch: int

@@ -120,7 +120,7 @@ def test_what_is_no_sound_becomes_silence_is_told_and_poisons_nothing(
     assert row["nonfinite"] == count
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     sound=st.lists(st.floats(width=32), min_size=1, max_size=600),
     subtype=st.sampled_from(["FLOAT", "PCM_16", "PCM_24"]),

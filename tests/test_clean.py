@@ -73,7 +73,7 @@ def files_below(folder: Path) -> list[str]:
 # ---------------------------------------------------------------------------------------- one file
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     samples=st.one_of(st.integers(0, 3), st.integers(4, 20_000)),
     channels=st.integers(1, 4),

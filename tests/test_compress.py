@@ -32,7 +32,7 @@ def run(*arguments):
     return CliRunner().invoke(main, list(map(str, arguments)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     arrays(
         np.int32,
@@ -53,7 +53,7 @@ def test_what_moves_slowly_costs_less_than_what_jumps():
     assert 8 * len(pack(steps)) / steps.size < 2.1
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(position=st.integers(0, len(to_bytes(SOME)) - 1), flip=st.integers(1, 255))
 def test_no_byte_can_change_unnoticed(position, flip):
     data = bytearray(to_bytes(SOME))

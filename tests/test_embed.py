@@ -26,7 +26,7 @@ def run(*arguments):
     return CliRunner().invoke(main, ["embed", *map(str, arguments)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(samples=st.integers(1, 9 * STEP), block_patches=st.integers(1, 4))
 def test_blocks_of_any_size_give_the_patches_of_the_whole(
     tmp_path_factory, plain_model, samples, block_patches

@@ -50,7 +50,7 @@ def small(model_path: Path, tmp_path: Path) -> Path:
 
 
 @given(batch=st.integers(1, 5), frames=st.integers(1, 9), seed=st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_exported_net_agrees_with_torch_for_any_batch_and_frames(pair, batch, frames, seed):
     net, exported = pair
     rng = np.random.default_rng(seed)

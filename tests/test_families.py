@@ -112,7 +112,7 @@ def test_weights_of_another_training_are_where_a_family_starts(root: Path) -> No
     assert 0 < float((start[key] - after[key]).abs().max()) < 0.03
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(mean=st.floats(-3, 3), logvar=st.floats(-4, 3))
 def test_the_divergence_is_the_one_torch_computes(mean: float, logvar: float) -> None:
     code = Code(torch.full((4, 2), mean), torch.full((4, 2), logvar))

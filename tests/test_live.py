@@ -90,7 +90,7 @@ def test_in_time_the_stream_itself_is_heard_at_the_told_delay(denoiser, rate, ch
     assert tally.cleaned_samples == bench.at
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(turns=st.lists(st.tuples(st.integers(1, BLOCK), st.integers(0, 3)), min_size=1, max_size=60))
 def test_every_sample_is_heard_at_its_moment_cleaned_or_not_and_the_uncleaned_are_counted(
     denoiser, turns

@@ -33,14 +33,14 @@ def with_noise(snr_db):
 
 
 @given(gain=gains, offset=st.floats(-0.5, 0.5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_si_sdr_does_not_hear_gain_or_offset(gain, offset):
     expected = metrics.si_sdr_db(NOISY, CLEAN)
     assert metrics.si_sdr_db(NOISY * gain + offset, CLEAN) == pytest.approx(expected, abs=1e-6)
 
 
 @given(snr_db=st.floats(-40, 60))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_noise_at_right_angles_gives_its_own_ratio(snr_db):
     speech = CLEAN - CLEAN.mean()
     noise = NOISE - NOISE.mean()
@@ -111,7 +111,7 @@ def test_pesq_survives_more_utterances_than_its_tables_hold():
 
 
 @given(gain=gains, sample_rate=st.sampled_from([8_000, 16_000, 22_050, 48_000]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_speech_attenuation_is_the_gain_on_speech(gain, sample_rate):
     lost = metrics.speech_attenuation_db(CLEAN * gain, CLEAN, sample_rate)
     assert lost == pytest.approx(-20 * math.log10(gain), abs=1e-6)
@@ -141,7 +141,7 @@ def test_speech_high_up_eaten_is_speech_lost():
 
 
 @given(gain=gains)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_noise_attenuation_is_the_gain_on_noise(gain):
     cut = metrics.noise_attenuation_db(NOISY * gain, NOISY, CLEAN, RATE)
     assert cut == pytest.approx(-20 * math.log10(gain), abs=1e-6)
@@ -188,7 +188,7 @@ def test_memory_for_spectra_does_not_grow_with_length():
 
 
 @given(gain=gains)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_spectral_distance_of_a_gain_is_the_gain(gain):
     distance = log_spectral_distance_db(NOISE * gain, NOISE, RATE)
     assert distance == pytest.approx(abs(20 * math.log10(gain)), abs=0.01)

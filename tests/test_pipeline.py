@@ -35,7 +35,7 @@ def together(parts, like):
     return np.concatenate([like[..., :0], *parts], axis=-1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(0, 3000), max_size=6),
     channels=st.sampled_from([None, 1, 2]),

@@ -33,7 +33,7 @@ def test_a_tone_is_a_line_at_its_frequency_and_level(sample_rate, amplitude):
 
 
 @given(cuts=st.lists(st.integers(1, 5000), max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_blocks_draw_the_same_picture(cuts):
     sound = np.random.default_rng(0).standard_normal((2, 24_000)).astype(np.float32)
     whole = spectrogram([sound], RATE, max_seconds=0.5)

@@ -99,7 +99,7 @@ def test_it_agrees_with_soxr(from_rate, to_rate):
     seed=st.integers(0, 99),
     library=st.sampled_from(["numpy", "torch"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_chunking_gives_the_same_bits(pair, lengths, seed, library):
     home = Home(library)
     x = home.bring(noise(2, 6000, seed))
@@ -123,14 +123,14 @@ def test_single_samples_give_the_same_bits():
     to_rate=st.sampled_from([8000, 16000, 48000]),
     samples=st.integers(0, 2000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_length_is_the_duration_rounded_up(from_rate, to_rate, samples):
     y = resample(np.zeros(samples, np.float32), from_rate, to_rate)
     assert len(y) == -(-samples * to_rate // from_rate)
 
 
 @given(pair=st.sampled_from(BOTH_WAYS), lengths=st.lists(st.integers(0, 500), max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_gives_at_every_moment_as_much_as_promised(pair, lengths):
     resampler = Resampler(*pair)
     taken = given_out = 0

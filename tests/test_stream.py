@@ -93,7 +93,7 @@ def test_the_net_of_these_tests_does_something(net):
     link=st.sampled_from(["linked", "each", "mid"]),
     lengths=st.lists(st.integers(0, 2500), max_size=7),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_chunking_gives_the_same_bits(net, sample_rate, block_frames, link, lengths):
     x = noise(2, 2, 5000)
     streamer = Streamer(
@@ -114,7 +114,7 @@ def test_single_samples_give_the_same_bits(net):
     block_frames=st.integers(1, 5),
     lengths=st.lists(st.integers(0, 4000), max_size=10),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_at_every_moment_all_but_the_latency_is_out(net, sample_rate, block_frames, lengths):
     streamer = Streamer(net, sample_rate=sample_rate, block_frames=block_frames)
     latency = streamer.latency
@@ -158,7 +158,7 @@ def test_latency_is_a_window_and_two_short_resamplers(net):
     samples=st.integers(0, 3000),
     link=st.sampled_from(["linked", "each", "mid"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_as_many_samples_come_out_as_go_in(net, sample_rate, channels, samples, link):
     streamer = Streamer(net, sample_rate=sample_rate, channels=channels, link=link)
     assert run(streamer, noise(channels, samples)).shape == (channels, samples)
@@ -291,7 +291,7 @@ def test_after_a_flush_or_a_reset_the_stream_is_new(net):
     at=st.integers(0, 6000),
     block_frames=st.sampled_from([1, 4]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_copied_state_resumes_bit_by_bit(net, sample_rate, at, block_frames):
     x = noise(2, 6000)
     setup = {"sample_rate": sample_rate, "channels": 2, "block_frames": block_frames}
@@ -349,7 +349,7 @@ def test_settings_act_while_running(net):
 
 
 @given(mix=st.floats(0, 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_mix_is_a_straight_line_from_input_to_cleaned(net, mix):
     x = noise(3000)
     wanted = (1 - mix) * x + mix * run(Streamer(net), x)
@@ -362,7 +362,7 @@ def test_mix_is_a_straight_line_from_input_to_cleaned(net, mix):
     limit_db=st.floats(0, 60),
 )
 @example(magnitude=1.0, angle=1.0, limit_db=1e-9)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_limited_mask_is_never_below_the_limit_nor_above_one(magnitude, angle, limit_db):
     floor = 10 ** (-limit_db / 20)
     mask = torch.polar(torch.tensor([magnitude]), torch.tensor([angle]))
@@ -502,7 +502,7 @@ def test_any_level_gives_finite_sound_not_louder_than_it_came(net, level, dtype)
 
 
 @given(seed=st.integers(0, 1000), level_db=st.integers(-60, 0), hz=st.integers(20, 7900))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_comes_out_is_never_louder_than_what_went_in(net, seed, level_db, hz):
     tone = np.sin(2 * np.pi * hz * np.arange(8000) / 16000).astype(np.float32)
     x = 10 ** (level_db / 20) * (tone + noise(8000, seed=seed))

@@ -101,7 +101,7 @@ def test_it_belongs_to_the_samples_it_is_given_with(denoiser):
     sample_rate=st.sampled_from([16000, 44100]),
     block_frames=st.sampled_from([1, 4]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_chunking_gives_the_same_track(denoiser, speech, lengths, sample_rate, block_frames):
     x = speech[0][20000:30000]
     make = {"sample_rate": sample_rate, "block_frames": block_frames}
