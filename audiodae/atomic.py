@@ -138,6 +138,15 @@ class AtomicFile:
             os.unlink(self.path)
         self._close()
 
+    def supplant(self, other: AtomicFile) -> None:
+        """Go on under the hidden name of `other`, which is gone: one name is found again after a kill."""
+        if os.name != "nt":
+            with contextlib.suppress(OSError):
+                os.replace(self.path, other.path)
+                self.path, other._done = other.path, True
+                other._close()
+        other.discard()
+
     def probe_disk(self) -> OSError | None:
         """What the system says to a few more bytes: the cause of a failed write, or None."""
         try:

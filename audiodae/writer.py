@@ -183,6 +183,7 @@ class Writer:
             with open_file(old.fd, old.path, "r") as written:
                 while len(block := written.read(_COPY_FRAMES, dtype=dtype, always_2d=True)):
                     self._file.write(block)
+            self._temporary.supplant(old)
         except (soundfile.SoundFileError, AssertionError) as error:
             raise self._failure(error) from error
         finally:

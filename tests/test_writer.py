@@ -308,6 +308,19 @@ def test_a_wav_beyond_four_gigabytes_goes_on_as_rf64(tmp_path, monkeypatch, subt
     assert names(tmp_path) == ["small.wav", "x.wav"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows renames no file that is open")
+def test_what_outgrows_its_container_is_found_by_the_next_run_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "RIFF_LIMIT_BYTES", 40_000)
+    writer = Writer(tmp_path / "x.wav", 16000, 2)
+    before = names(tmp_path)
+    writer.write(noise(2, 30000))
+    assert writer.container == "RF64" and names(tmp_path) == before
+    with pytest.raises(AudioError, match="another process is writing it"):
+        Writer(tmp_path / "x.wav", 16000, 2)
+    writer.close()
+    assert names(tmp_path) == ["x.wav"] and read(tmp_path / "x.wav").shape == (2, 30000)
+
+
 def test_the_real_limit_is_four_gigabytes():
     frames = 2**30
     assert formats.outgrows("WAV", "PCM_16", 2, frames)
