@@ -7,8 +7,19 @@ asyncio, where the work is done beside the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from audiodae.api import Denoiser, check_layout, load
@@ -30,7 +41,7 @@ def clean_chunks(
     sample_rate: int,
     model: Model = None,
     **settings: Any,
-) -> Iterator[Audio]:
+) -> Generator[Audio]:
     """Clean a running signal chunk by chunk, as a generator.
 
     Args:
@@ -65,7 +76,7 @@ async def aclean_chunks(
     sample_rate: int,
     model: Model = None,
     **settings: Any,
-) -> AsyncIterator[Audio]:
+) -> AsyncGenerator[Audio]:
     """`clean_chunks` for asyncio: the cleaning runs in a thread, so the event loop stays free.
 
     So does waiting for the next chunk, where `chunks` is an ordinary iterable.
@@ -85,6 +96,7 @@ async def aclean_chunks(
 
 
 def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, Any]) -> Streamer:
+    settings = dict(settings)
     shape = tuple(getattr(chunk, "shape", ()))
     if not 1 <= len(shape) <= 3:
         raise AudioError(
@@ -97,7 +109,8 @@ def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, 
             f"{' and '.join(known)} cannot be set here: the first chunk, of shape {shape}, says it."
         )
     if model is None or isinstance(model, str | os.PathLike):
-        model = load(DEFAULT_MODEL if model is None else model)
+        engine = settings.pop("engine", "auto")
+        model = load(DEFAULT_MODEL if model is None else model, engine=engine)
     return Streamer(
         model,
         sample_rate=sample_rate,
@@ -114,8 +127,36 @@ async def _as_async(chunks: AsyncIterable[Audio] | Iterable[Audio]) -> AsyncIter
     else:
         iterator: Iterator[Any] = iter(chunks)
 
-        def following() -> Any:
-            return next(iterator, _END)
+        loop = asyncio.get_running_loop()
+        asked: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
 
-        while (chunk := await asyncio.to_thread(following)) is not _END:
-            yield chunk
+        def settle(future: asyncio.Future[Any], chunk: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(chunk)
+            else:
+                future.set_exception(error)
+
+        def wait() -> None:
+            while (future := asked.get()) is not None:
+                chunk, error = None, None
+                try:
+                    chunk = next(iterator, _END)
+                except BaseException as raised:
+                    error = raised
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+                    loop.call_soon_threadsafe(settle, future, chunk, error)
+
+        # A thread of its own: a quiet source may keep it waiting for ever, and the loop's are few and shared.
+        context = contextvars.copy_context()
+        Thread(target=context.run, args=(wait,), name="audiodae-source", daemon=True).start()
+        try:
+            while True:
+                future = loop.create_future()
+                asked.put(future)
+                if (chunk := await future) is _END:
+                    return
+                yield chunk
+        finally:
+            asked.put(None)

@@ -214,6 +214,57 @@ def test_the_event_loop_stays_free_while_a_plain_source_is_waited_for(denoiser):
     assert sum(part.shape[-1] for part in asyncio.run(main())) == 200
 
 
+def test_quiet_sources_cost_only_themselves_and_whoever_waits_may_hang_up(denoiser):
+    """They waited in the event loop's own threads, of which there are few."""
+    never = threading.Event()
+
+    def quiet():
+        never.wait()
+        yield noise(1, 100)
+
+    async def listen(source):
+        return [
+            chunk
+            async for chunk in audiodae.aclean_chunks(source, sample_rate=16000, model=denoiser)
+        ]
+
+    async def main():
+        calls = [asyncio.create_task(listen(quiet())) for _ in range(40)]
+        await asyncio.sleep(0.05)
+        cleaned = await asyncio.wait_for(listen([noise(1, 100)]), timeout=20)
+        for call in calls:
+            call.cancel()
+        return cleaned
+
+    program = threading.Thread(target=lambda: done.append(asyncio.run(main())), daemon=True)
+    done = []
+    program.start()
+    program.join(timeout=30)  # it does not wait for who is silent
+    assert not program.is_alive() and done[0][0].shape == (1, 100)
+    never.set()
+
+
+def test_an_error_of_a_plain_source_comes_to_the_listener(denoiser):
+    def breaks():
+        yield noise(1, 100)
+        raise OSError("the cable is out")
+
+    async def main():
+        async for _ in audiodae.aclean_chunks(breaks(), sample_rate=16000, model=denoiser):
+            pass
+
+    with pytest.raises(OSError, match="the cable is out"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_a_model_s_name_and_an_engine_go_together(engine):
+    chunks = audiodae.clean_chunks(
+        [noise(1, 4000)], sample_rate=16000, model="speech-16k", engine=engine
+    )
+    assert sum(chunk.shape[-1] for chunk in chunks) == 4000
+
+
 def test_a_listener_of_an_async_stream_may_leave(denoiser):
     async def main():
         chunks = audiodae.aclean_chunks(
