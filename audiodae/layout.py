@@ -81,7 +81,8 @@ def rows_of(batch: int, rows: Any) -> list[int]:
     A mask of yes and no would be taken for rows 0 and 1.
     """
     try:
-        if any(isinstance(row, bool) for row in rows):
+        rows = list(rows)  # an iterator is gone through once
+        if any(isinstance(row, bool) or "bool" in str(getattr(row, "dtype", "")) for row in rows):
             raise TypeError
         numbers = [operator.index(row) for row in rows]
     except TypeError:

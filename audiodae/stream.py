@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, like, plain
@@ -35,13 +36,14 @@ class Streamer:
         denoiser: what `audiodae.load()` returns, a `DenoiserNet` in evaluation mode, or the name or
             path of a model, to be loaded on the CPU.
         engine: for a name or path, who runs it: "onnx", "torch" or "auto" (see `audiodae.load`).
-        sample_rate: of what is fed, in Hz; None is the model's own. At other rates a stateful
-            resampler stands on each side, so what lies above half the model's rate is lost.
+        sample_rate: of what is fed, in Hz; None is that of a model given by its name. At other rates a
+            stateful resampler stands on each side, so what lies above half the model's rate is lost.
         batch: independent signals cleaned side by side; `reset(rows=...)` restarts some of them.
         channels: channels of each signal.
         link: "linked" cleans all channels with one mask, so the stereo image stays in place; "each"
             cleans every channel alone; "mid" cleans the mean of the channels and puts it on all.
-        mix: 1 is the cleaned sound, 0 the input, delayed alike so that the two never phase.
+        mix: 1 is the cleaned sound, 0 the input (with "mid" the mean of its channels), delayed alike so
+            that the two never phase.
         attenuation_limit_db: no part of the sound is turned down by more; None (or infinity) is no limit,
             and 0 leaves the input as it is (up to half the model's rate, see above).
         block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
@@ -66,11 +68,11 @@ class Streamer:
         net = net_of(denoiser, engine, sample_rate)
         self._net = net
         self._home = Home("numpy" if net.engine == "onnx" else "torch", str(net.device))
-        self.sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
-        self.batch = _positive("batch", batch)
-        self.channels = _positive("channels", channels)
-        self.block_frames = _positive("block_frames", block_frames)
-        self.link = checked_link(link)
+        self._sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
+        self._batch = _positive("batch", batch)
+        self._channels = _positive("channels", channels)
+        self._block_frames = _positive("block_frames", block_frames)
+        self._link = checked_link(link)
         self.nonfinite = 0
 
         # Signals go through resamplers and frames; the net has a row for each mask it is asked for.
@@ -96,6 +98,35 @@ class Streamer:
         at_model_rate = self._frames.step_samples - 1 + net.stft.tail_samples + self._up.lookahead
         self._latency = self._down.lookahead + at_model_rate * self.sample_rate // net.sample_rate
         self._restart()
+
+    def __copy__(self) -> Streamer:
+        """A stream that goes on from here by itself, with the same net."""
+        return deepcopy(self, {id(self._net): self._net})
+
+    @property
+    def sample_rate(self) -> int:
+        """Of what is fed and comes out, in Hz."""
+        return self._sample_rate
+
+    @property
+    def batch(self) -> int:
+        """Signals side by side."""
+        return self._batch
+
+    @property
+    def channels(self) -> int:
+        """Channels of each signal."""
+        return self._channels
+
+    @property
+    def link(self) -> Link:
+        """What the channels of a signal share."""
+        return self._link
+
+    @property
+    def block_frames(self) -> int:
+        """Frames that the net works on at a time."""
+        return self._block_frames
 
     @property
     def hop_seconds(self) -> float:
@@ -226,7 +257,7 @@ class Streamer:
                 + ", ".join(f"{name}={ours[name]!r}" for name in different)
                 + ": make a Streamer with the same settings and model."
             )
-        if not _has_keys_of(self.state, state):  # before the first is set: half of a state is none
+        if not _is_like(self.state, state):  # before the first is set: half of a state is none
             raise no_state
         self._samples_in = state["samples_in"]
         self._samples_out = state["samples_out"]
@@ -299,13 +330,21 @@ def _positive(name: str, value: int) -> int:
     return number
 
 
-def _has_keys_of(pattern: Any, state: Any) -> bool:
-    """Whether all that has a name in `pattern` has one in `state`, in the dicts inside too."""
-    if not isinstance(pattern, dict):
-        return True
-    return isinstance(state, dict) and all(
-        name in state and _has_keys_of(value, state[name]) for name, value in pattern.items()
-    )
+def _is_like(pattern: Any, state: Any) -> bool:
+    """Whether all that `pattern` has is in `state` too, in the dicts inside too, and of its kind.
+
+    Arrays are as many dimensions and rows; how long they are is a matter of what was heard.
+    """
+    if isinstance(pattern, dict):
+        return isinstance(state, dict) and all(
+            name in state and _is_like(value, state[name]) for name, value in pattern.items()
+        )
+    if hasattr(pattern, "shape"):
+        shape = getattr(state, "shape", ())
+        return len(shape) == len(pattern.shape) and shape[:1] == pattern.shape[:1]
+    if isinstance(pattern, int):
+        return hasattr(state, "__index__")
+    return not isinstance(pattern, tuple) or isinstance(state, list | tuple)
 
 
 def _members(rows: Sequence[int], size: int) -> list[int]:

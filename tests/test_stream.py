@@ -241,7 +241,18 @@ def test_a_reset_leaves_the_other_rows_their_bits(net, sample_rate, link):
 
 
 @pytest.mark.parametrize(
-    "rows", [[False, True], np.array([False, True]), 1, [1.0], [2], [-1], ["1"]], ids=repr
+    "rows",
+    [
+        [False, True],
+        np.array([False, True]),
+        torch.tensor([False, True]),
+        1,
+        [1.0],
+        [2],
+        [-1],
+        ["1"],
+    ],
+    ids=repr,
 )
 def test_rows_that_are_none_are_refused_and_nothing_is_forgotten(net, rows):
     x, more = noise(2, 1, 5000), noise(2, 1, 500, seed=1)
@@ -250,6 +261,14 @@ def test_rows_that_are_none_are_refused_and_nothing_is_forgotten(net, rows):
     with pytest.raises(AudiodaeError, match=r"(?i)rows? "):
         refused.reset(rows=rows)
     assert np.array_equal(refused.feed(more), plain.feed(more))
+
+
+def test_rows_may_come_from_a_generator(net):
+    x, more = noise(2, 1, 5000), noise(2, 1, 500, seed=1)
+    listed, generated = Streamer(net, batch=2), Streamer(net, batch=2)
+    listed.feed(x), generated.feed(x)
+    listed.reset(rows=[1]), generated.reset(rows=(row for row in [1]))
+    assert np.array_equal(generated.feed(more), listed.feed(more))
 
 
 def test_a_reset_row_is_like_a_new_stream(net):
@@ -302,6 +321,23 @@ def test_a_copied_state_resumes_bit_by_bit(net, sample_rate, at, block_frames):
     for _ in range(2):  # also the same value twice: setting it must not tie it to the stream
         other.state = state
         assert np.array_equal(run(other, x[:, at:]), wanted)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copied_stream_goes_on_by_itself(net, copied):
+    x, other = noise(6000), noise(3000, seed=1)
+    streamer, alone = (Streamer(net, sample_rate=44100) for _ in range(2))
+    streamer.feed(x[:3000]), alone.feed(x[:3000])
+    beside = copied(streamer)
+    beside.feed(other)
+    assert np.array_equal(run(streamer, x[3000:]), run(alone, x[3000:]))
+
+
+@pytest.mark.parametrize("name", ["sample_rate", "batch", "channels", "link", "block_frames"])
+def test_what_a_stream_was_made_for_cannot_be_changed(net, name):
+    streamer = Streamer(net)
+    with pytest.raises(AttributeError):
+        setattr(streamer, name, getattr(streamer, name))
 
 
 def test_a_state_can_be_saved_as_plain_data(torch_net):
@@ -563,6 +599,16 @@ def test_a_state_that_lost_something_is_refused_and_leaves_the_stream_as_it_was(
     with pytest.raises(AudiodaeError, match="no state"):
         other.state = state
     assert np.array_equal(run(other, x), run(Streamer(net, sample_rate=44100), x))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tail", np.zeros((7, 3))), ("ready", np.zeros(4)), ("samples_in", "x")]
+)
+def test_a_state_with_something_of_another_shape_is_refused(net, name, value):
+    streamer = Streamer(net)
+    state = {**streamer.state, name: value}
+    with pytest.raises(AudiodaeError, match="no state"):
+        streamer.state = state
 
 
 @pytest.mark.parametrize("state", [{}, None, {"setup": 3}, {"samples_in": 3}])
