@@ -50,7 +50,7 @@ _HOMES = {
 }
 
 
-if not is_installed("torch"):
+if not TYPE_CHECKING and not is_installed("torch"):
     __all__.remove("Denoise")  # asked for by name, it says what it needs
 
 

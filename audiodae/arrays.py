@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 Array: TypeAlias = Any
 """A numpy array or a tensor; in one calculation all are of one library and device."""
 
-Audio = TypeVar("Audio", npt.NDArray[np.floating], "Tensor")
+Audio = TypeVar("Audio", bound="npt.NDArray[np.floating] | Tensor")
 """A numpy array or a tensor of floating-point samples, time last."""
 
 # The scale that turns whole-number samples into floats between -1 and 1, for the error's advice.
 _INTEGER_SCALE = {"int16": "32768", "int32": "2147483648"}
 
+LOUD = 32.0  # +30 dBFS: floats beyond it are most often integers that nobody scaled
 LOUDEST = 1e8  # +160 dBFS: beyond it a number is not sound, and its power may overflow
 NO_SOUND = "NaN, infinite or absurdly loud"
 """What samples are that count as 0, in words."""
@@ -192,7 +193,7 @@ def plain(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Array, Form]:
     if audio.dtype.kind != "f" or not audio.ndim:  # its name takes numpy long to make
         _check(audio.dtype.name, audio.dtype.kind == "f", audio.ndim)
     form = Form("numpy", audio.dtype.str, "cpu", audio.ndim)
-    with np.errstate(over="ignore"):  # what becomes infinite is counted as such
+    with np.errstate(over="ignore", under="ignore"):  # what becomes infinite is counted as such
         return np.ascontiguousarray(audio, dtype=np.float32), form
 
 
@@ -202,7 +203,8 @@ def like(samples: Array, form: Form) -> Any:
         samples = array_namespace(samples).clip(samples, -_LARGEST_HALF, _LARGEST_HALF)
     if form.library == "numpy":
         array = samples if isinstance(samples, np.ndarray) else samples.cpu().numpy()
-        return array.astype(np.dtype(form.dtype))
+        with np.errstate(under="ignore"):
+            return array.astype(np.dtype(form.dtype))
     import torch
 
     # Copied outside inference mode, so that the caller may use it under autograd.

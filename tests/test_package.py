@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import socket
 import tomllib
 from pathlib import Path
@@ -35,6 +36,11 @@ def test_there_is_nothing_to_compile() -> None:
         for path in (ROOT / "audiodae").rglob("*")
         if path.suffix in {".c", ".cpp", ".pyx", ".rs", ".so", ".pyd"}
     ]
+
+
+def test_a_program_whose_types_are_checked_strictly_runs() -> None:
+    """mypy, which reads it with the package, is run before the tests."""
+    runpy.run_path(str(ROOT / "tests" / "typed_program.py"))
 
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
