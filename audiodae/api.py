@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_api_compat import is_torch_array
 
-from audiodae.arrays import Audio
+from audiodae.arrays import LOUD, Audio
 from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for, plain_device
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.limits import MOST_CHANNELS
@@ -21,6 +22,8 @@ from audiodae.whole import clean_whole
 if TYPE_CHECKING:
     import torch
 
+_LOOKED_AT, _ONE_IN = 100_000, 10  # samples: a burst of nonsense is no scale
+_LOWER_RATE = 16_000  # of the model that stands for all of them where one has to
 # More channels than MOST_CHANNELS are taken for samples in the wrong place.
 FEW_CHANNELS = 8
 """And more than this where there are fewer samples in a recording, or at most so many in a chunk."""
@@ -64,7 +67,7 @@ class Denoiser:
         Args:
             audio: `(samples,)`, `(channels, samples)` or `(batch, channels, samples)`, numpy or
                 torch, floating-point, full scale at 1.
-            sample_rate: of `audio` in Hz; None is the model's own.
+            sample_rate: of `audio` in Hz; None is that of a model which was loaded by its name.
             mix, attenuation_limit_db, link: as for `audiodae.Streamer`.
 
         Returns:
@@ -72,8 +75,10 @@ class Denoiser:
 
         Raises:
             AudioError: the array is no plausible audio; its text says what to do.
+            AudiodaeError: a setting makes no sense, or the model is chosen by the rate and there is none.
         """
         check_layout(audio)
+        _check_scale(audio)
         return clean_whole(
             self,
             audio,
@@ -91,7 +96,8 @@ class Denoiser:
 class ByRate(Denoiser):
     """The shipped models, each loaded when the first recording comes that it is for.
 
-    Where no rate is given it is the model for 16 kHz: `net`, `sample_rate`, `denoiser(audio)`.
+    It has no rate of its own, and `net` is the one for 16 kHz. Raises `AudiodaeError` where it is to clean
+    and is told no rate: sound of 48 kHz taken for 16 kHz would come out worse than it went in.
     """
 
     def __init__(self, device: str | torch.device | None, engine: Engine) -> None:
@@ -100,14 +106,23 @@ class ByRate(Denoiser):
         self._loaded: dict[str, Denoiser] = {}
 
     def at(self, sample_rate: int | None) -> Denoiser:
-        name = model_for(check_rate(16_000 if sample_rate is None else sample_rate))
+        if sample_rate is None:
+            raise AudiodaeError(
+                "The model is chosen by the sample rate of what it is to clean, and none was given: pass it "
+                "(`denoiser(audio, 48000)`), or load a model by its name (`audiodae.load('speech-16k')`)."
+            )
+        name = model_for(check_rate(sample_rate))
         if name not in self._loaded:
             self._loaded[name] = Denoiser(load_net(name, self._device, self._engine), name)
         return self._loaded[name]
 
     @property
     def net(self) -> Net:  # type: ignore[override]
-        return self.at(None).net
+        return self.at(_LOWER_RATE).net
+
+    @property
+    def sample_rate(self) -> int:
+        return self.at(None).sample_rate
 
     @property
     def device(self) -> Any:
@@ -141,10 +156,13 @@ def load(
             "is wanted."
         )
     name = os.fspath(name_or_path)
+    if sample_rate is not None:
+        check_rate(sample_rate)
     if name != DEFAULT_MODEL:
         return Denoiser(load_net(name, device, engine), name)
     by_rate = ByRate(device, engine)
-    by_rate.at(sample_rate)  # a model that is missing or damaged is known at once
+    # A model that is missing or damaged is known at once.
+    by_rate.at(_LOWER_RATE if sample_rate is None else sample_rate)
     return by_rate if sample_rate is None else by_rate.at(sample_rate)
 
 
@@ -158,6 +176,10 @@ def check_layout(audio: Any, *, whole: bool = True) -> None:
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
             "pass numpy.asarray(audio, dtype='float32')."
         )
+    if is_torch_array(audio) and (audio.is_meta or str(audio.layout) != "torch.strided"):
+        raise AudioError(
+            "The audio is a tensor without samples of its own (meta, or sparse): pass a dense one."
+        )
     shape = tuple(audio.shape)
     if not 1 <= len(shape) <= 3 or 0 in shape[:-1]:
         raise AudioError(
@@ -170,6 +192,18 @@ def check_layout(audio: Any, *, whole: bool = True) -> None:
             f"The audio has shape {shape}, which would be {shape[-2]} channels of {shape[-1]} "
             f"samples: if time comes first, swap the axes to {swapped}, for example with "
             "audio.swapaxes(-1, -2); many mono recordings go in as (batch, 1, samples)."
+        )
+
+
+def _check_scale(audio: Any) -> None:
+    """Raise `AudioError` for whole numbers that somebody made floats without dividing them."""
+    if not (audio.is_floating_point() if is_torch_array(audio) else audio.dtype.kind == "f"):
+        return  # refused by who converts it
+    few = audio.reshape(-1)[:: max(1, math.prod(audio.shape) // _LOOKED_AT)]
+    if few.shape[0] and float((abs(few) > LOUD).sum()) > few.shape[0] / _ONE_IN:
+        raise AudioError(
+            f"One in {_ONE_IN} of the audio's samples or more is beyond {LOUD:+.0f}, and full scale is 1: if "
+            "they were 16-bit integers, pass audio / 32768."
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audiodae.arrays import NO_SOUND
+from audiodae.arrays import LOUD, NO_SOUND
 from audiodae.atomic import AtomicFile
 from audiodae.audio import Reader, Writer
 from audiodae.errors import AudioError
@@ -273,6 +273,11 @@ class _Track:
         if nonfinite:
             warnings.append(
                 f"{job.source} has {nonfinite} samples that are {NO_SOUND}: they became 0."
+            )
+        if self._peak > LOUD:
+            warnings.append(
+                f"{job.source} reaches {20 * math.log10(self._peak):+.0f} dBFS: its samples seem to be whole "
+                "numbers stored as floats, and such loud ones are cleaned badly. Full scale is 1."
             )
         for path, file in made:
             if file.clipped:

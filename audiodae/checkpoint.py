@@ -222,8 +222,13 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
             "exchanged. Get both files again from where you trust."
         )
     config, net_class = _kinds()[kind]
+    import torch
+
     try:
-        net = net_class(from_plain(config, card.get("config", {}), "config")).float()
+        # The weights it begins with are drawn, and overwritten: not with the caller's random numbers, nor
+        # where the caller makes modules without any.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            net = net_class(from_plain(config, card.get("config", {}), "config")).float()
         net.load_state_dict(load(data), strict=True)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit its description: {error}") from error

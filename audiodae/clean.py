@@ -16,6 +16,7 @@ from audiodae.blockwise import Progress, clean_together
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.job import Job
 from audiodae.manifest import Made, Manifest
+from audiodae.net_of import net_of
 from audiodae.options import PRESETS, Options, Strength
 from audiodae.plan import PlanError, plan
 from audiodae.report import FileReport, not_done
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 GPU_BATCH = 16  # files side by side
+_ANY_RATE = 16_000
 
 
 def clean_file(
@@ -138,7 +140,7 @@ def fingerprints(denoiser: Any, options: Options) -> Callable[[Path], str]:
 
     def of(source: Path) -> str:
         chosen = denoiser
-        if at is not None and at(None) is not denoiser:  # it depends on the recording's rate
+        if at is not None and at(_ANY_RATE) is not denoiser:  # it depends on the recording's rate
             try:
                 chosen = at(info(source).sample_rate)
             except (AudiodaeError, OSError):
@@ -157,6 +159,7 @@ def fingerprint(denoiser: Any, options: Options) -> str:
 
 def _loaded(denoiser: Any) -> Any:
     if not isinstance(denoiser, str | os.PathLike):
+        net_of(denoiser, "auto", _ANY_RATE)  # or a sentence
         return denoiser
     from audiodae.api import load
 

@@ -81,7 +81,7 @@ def as_number(value: Any) -> float:
     """A setting as a float, and NaN, which no range has in it, where it is no number."""
     try:
         return math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

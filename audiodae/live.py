@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from audiodae.errors import AudiodaeError
 from audiodae.layout import sound
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class Live:
     """
 
     def __init__(self, stream: Streamer, block_length: int, headroom: int = 0) -> None:
+        if block_length < 1 or headroom < 0:
+            raise AudiodaeError(
+                f"The block is {block_length} samples and the headroom {headroom}; a block has at least one, "
+                "and the headroom none or more."
+            )
         self.stream = stream
         self.block_length = block_length
         self.delay = stream.latency + block_length + headroom

@@ -176,7 +176,7 @@ def check_rate(sample_rate: int | float) -> int:
     number = sample_rate if isinstance(sample_rate, Real) else math.nan
     if not (low <= number <= high) or int(number) != number:
         raise AudioError(
-            f"The sample rate {sample_rate} is not a whole number of Hz between {low:,} and "
+            f"The sample rate {sample_rate!r} is not a whole number of Hz between {low:,} and "
             f"{high:,}: give it in Hz, for example 16000 or 44100."
         )
     return int(number)

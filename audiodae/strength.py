@@ -35,7 +35,7 @@ def checked_limit(limit_db: Any) -> float | None:
 
 def checked_link(link: Any) -> Link:
     """As it came. Raises `AudiodaeError` for what is none of the three."""
-    if link not in get_args(Link):
+    if not isinstance(link, str) or link not in get_args(Link):
         raise AudiodaeError(
             f"link is {link!r}: choose linked (one mask for all channels), each (every channel alone) "
             "or mid (the mean of the channels on all)."

@@ -49,6 +49,59 @@ def test_without_a_rate_it_is_the_model_s_own(denoiser):
     assert np.array_equal(denoiser(x), denoiser(x, sample_rate=denoiser.sample_rate))
 
 
+def test_where_the_rate_chooses_the_model_it_must_be_told():
+    """48 kHz taken for 16 kHz came out worse than it went in."""
+    by_rate = audiodae.load()
+    for forgetful in (
+        lambda: by_rate(noise(4000)),
+        lambda: by_rate.stream(),
+        lambda: by_rate.sample_rate,
+        lambda: audiodae.Streamer(),
+    ):
+        with pytest.raises(AudiodaeError, match=r"sample rate.* none was given"):
+            forgetful()
+    with pytest.raises(AudioError, match="sample rate -5"):
+        audiodae.load("speech-16k", sample_rate=-5)
+
+
+def test_integers_that_nobody_scaled_are_refused_and_a_burst_is_not(denoiser):
+    with pytest.raises(AudioError, match=r"beyond \+32, and full scale is 1.* audio / 32768"):
+        denoiser(32768.0 * noise(4000), 16_000)
+    burst = noise(4000)
+    burst[:100] = 1e4
+    assert np.isfinite(denoiser(burst, 16_000)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_numpy_may_raise_at_whatever_underflows(denoiser, dtype):
+    for level in (1.0, 1e-4, 1e-39):
+        with np.errstate(under="ignore"):
+            x = (level * noise(4000)).astype(dtype)
+        with np.errstate(all="raise"):
+            denoiser(x, 16_000)
+
+
+def test_loading_draws_nothing_from_the_random_numbers_of_whoever_loads(model_path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    audiodae.load(model_path, engine="torch")
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_it_loads_where_modules_are_made_without_numbers(model_path):
+    with torch.device("meta"):
+        denoiser = audiodae.load(model_path, engine="torch")
+    assert str(denoiser.device) == "cpu"
+    assert np.isfinite(denoiser(noise(4000), 16_000)).all()
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(9, device="meta"), torch.zeros(9).to_sparse()])
+def test_a_tensor_without_samples_is_refused(denoiser, tensor):
+    with pytest.raises(AudioError, match="without samples of its own"):
+        denoiser(tensor, 16_000)
+
+
 def test_the_call_is_the_stream_with_the_same_settings(denoiser):
     x = noise(2, 9000)
     chosen = {"mix": 0.7, "attenuation_limit_db": 9.0, "link": "each"}

@@ -309,6 +309,12 @@ def run_clockwork(live, seconds):
     return device, dry
 
 
+@pytest.mark.parametrize(("block_length", "headroom"), [(0, 0), (-1, 0), (160, -1)])
+def test_a_block_of_nothing_is_refused(denoiser, block_length, headroom):
+    with pytest.raises(AudiodaeError, match="a block has at least one"):
+        Live(denoiser.stream(), block_length, headroom)
+
+
 def test_with_a_clock_the_worker_keeps_up_and_the_delay_holds(denoiser):
     live = Live(denoiser.stream(sample_rate=RATE), BLOCK)
     device, dry = run_clockwork(live, 1.5)

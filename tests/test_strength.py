@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from audiodae.report import write_report
 
 WAYS: list[Callable[..., Any]] = [
     Options,
-    audiodae.Streamer,
-    lambda **setting: audiodae.load()(np.zeros(10, np.float32), **setting),
+    functools.partial(audiodae.Streamer, sample_rate=48000),
+    lambda **setting: audiodae.load()(np.zeros(10, np.float32), 16000, **setting),
     audiodae.Denoise,
 ]
 
