@@ -1,4 +1,4 @@
-"""Averages that a training keeps: weights over the steps, gradients and losses over the processes.
+"""Averages that a training keeps: weights over the steps.
 
 And the statistics of norms, which are averages over batches that a bad batch would spoil for ever.
 """
@@ -9,8 +9,7 @@ import copy
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -35,23 +34,6 @@ def average_weights(average: nn.Module, net: nn.Module, decay: float) -> None:
     into, current = average.state_dict(), net.state_dict()
     floats = [k for k, v in current.items() if v.is_floating_point()]
     torch._foreach_lerp_([into[k] for k in floats], [current[k] for k in floats], 1 - decay)
-
-
-def average_gradients(net: nn.Module, loss: Tensor, told: bool) -> tuple[Tensor, bool]:
-    """Give every process the mean of all gradients; the mean loss, and whether any was `told` so.
-
-    The loss goes along so that all agree on what a step was worth: where one is no number, no mean is.
-    """
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    extra = torch.stack([loss.to(gradients[0]), loss.new_tensor(float(told)).to(gradients[0])])
-    flat = torch.cat([*(g.reshape(-1) for g in gradients), extra])
-    dist.all_reduce(flat)
-    any_told = bool(flat[-1])
-    flat /= dist.get_world_size()
-    pieces = flat[:-2].split([g.numel() for g in gradients])
-    for g, piece in zip(gradients, pieces, strict=True):
-        g.copy_(piece.view_as(g))
-    return flat[-2], any_told
 
 
 class Statistics:

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from audiodae.ahead import deaths_told, mixed_ahead
 from audiodae.atomic import claimed, write_whole
 from audiodae.averages import (
     Statistics,
-    average_gradients,
     average_weights,
     averaged_copy,
     is_finite,
@@ -37,6 +35,13 @@ from audiodae.mixer import Mixer, Mixture
 from audiodae.optimizers import optimizer_of
 from audiodae.recipe import Recipe
 from audiodae.run_state import STATE, add_to_curve, load_weights, read_state, write_state
+from audiodae.together import (
+    OthersGone,
+    agree,
+    average_gradients,
+    rank_and_world,
+    wait_for_all,
+)
 from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
@@ -65,8 +70,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.training, self.validation = recipe, training, validation
         self.run, self.device, self.workers, self.say = run, device, workers, say
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank, self.world = rank_and_world()
         self.lesson = lesson_of(recipe, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
@@ -98,9 +102,20 @@ class Trainer:
 
         When `stopped()` says yes, in whichever process, all end after the step under way: it is saved, and
         KeyboardInterrupt raised. A training that is over is left as it is. Raises `AudiodaeError` where
-        another one is at work in that folder, and, before the first step, where what a later stage needs is
-        not there.
+        another one is at work in that folder, where others of the processes have ended, and, before the
+        first step, where what a later stage needs is not there.
         """
+        last = self.recipe.steps
+        if stop_after_steps is not None:
+            last = min(last, self.step + stop_after_steps)
+        self._stopped = stopped
+        if self.world > 1:
+            try:
+                agree(self.step, last, self.is_over, (self.net, self.ema))
+            except OthersGone as error:
+                if stopped():
+                    raise KeyboardInterrupt from error
+                raise
         if self.is_over:
             if self.rank == 0:
                 self.say(
@@ -109,10 +124,6 @@ class Trainer:
                 )
             return
         self.lesson.check(self.step)
-        self._stopped = stopped
-        last = self.recipe.steps
-        if stop_after_steps is not None:
-            last = min(last, self.step + stop_after_steps)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
                 plain = (json.dumps(to_plain(self.recipe), indent=2) + "\n").encode()
@@ -142,7 +153,9 @@ class Trainer:
                 mixture = next(mixtures)
                 waited += time.monotonic() - asked
                 loss = self._one_step(mixture)
-            except AudiodaeError:
+            except AudiodaeError as error:
+                if isinstance(error, OthersGone) and self._stopped():
+                    break
                 if self.rank == 0 and self.step > saved_step and not failures:
                     with contextlib.suppress(AudiodaeError, OSError):  # the first one is to be told
                         self.save(recent)
@@ -200,9 +213,7 @@ class Trainer:
             )
         if self.world > 1:
             # None ends before it is saved: whoever started them would end the others.
-            with contextlib.suppress(RuntimeError):  # the first is gone, and has said why
-                dist.all_reduce(waited := torch.zeros(1, device=self.device))
-                waited.tolist()
+            wait_for_all(self.device)
         raise KeyboardInterrupt
 
     def _first_mixtures(self) -> Iterator[Mixture]:
@@ -233,7 +244,11 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         loss = loss.detach()
         if self.world > 1:
-            loss, self._stop_agreed = average_gradients(self.net, loss, self._stopped())
+            try:
+                loss, self._stop_agreed = average_gradients(self.net, loss, self._stopped())
+            except OthersGone:
+                self._statistics.put_back()  # the step is not taken
+                raise
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             self._statistics.put_back()

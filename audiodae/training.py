@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections import Counter
@@ -11,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
+from audiodae import together
 from audiodae.ahead import check_workers, default_workers
 from audiodae.audio import Writer
 from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, pretrained_folder
@@ -72,7 +71,7 @@ def train_folders(
         print(f"{run} goes on from where it stopped; --init is for beginning.", file=sys.stderr)
     try:
         with stop.waiting():  # before the first step nothing would be lost
-            _join_processes(chosen)
+            together.join(chosen)
             mixes_on = torch.device("cpu") if workers else chosen
             cache = cache or run / "cache"
             mixers = make_mixers(speech, noise, rir, recipe, cache, mixes_on)
@@ -81,8 +80,7 @@ def train_folders(
             )
         trainer.train(stop_after_steps, stop)
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        together.leave()
 
 
 def check_folders(
@@ -93,7 +91,12 @@ def check_folders(
     run: Path,
     cache: Path | None = None,
 ) -> None:
-    """Print hours, clips, groups and the recipe's length, and write ten mixtures to `RUN/examples`."""
+    """Print hours, clips, groups and the recipe's length, and write ten mixtures to `RUN/examples`.
+
+    Of several processes the first does.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
     recipe = read_recipe(recipe_path)
     lesson = lesson_of(recipe, torch.device("cpu"))
     lesson.check(0)
@@ -172,14 +175,6 @@ def torch_device(name: str) -> torch.device:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     check_device(name)
     return torch.device(name)
-
-
-def _join_processes(device: torch.device) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        # Optimizers import it, and its defaults hold the group that there is by then: after the training
-        # it would live on with its threads, which now and then abort a process that ends.
-        importlib.import_module("torch.distributed.nn")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def corpora_of(

@@ -62,6 +62,7 @@ ROWS = [
         "optimizers",
         "run_state",
         "trainer",
+        "together",
         "training",
         "tune",
         "warm_start",

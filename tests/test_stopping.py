@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -34,7 +36,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(root, "noise", 6, 1.0)
     plain = RECIPE.format(optimizer="adamw").replace("blocks = 1", "blocks = 1\ndropout = 0.2")
     (root / "adamw.toml").write_text(plain)
-    (root / "long.toml").write_text(plain.replace("steps = 30", "steps = 1000000"))
+    endless = plain.replace("steps = 30", "steps = 1000000")
+    (root / "long.toml").write_text(endless)
+    (root / "often.toml").write_text("checkpoint_minutes = 0.0\n" + endless)
     return root
 
 
@@ -137,15 +141,16 @@ def test_a_signal_to_all_its_processes_saves_the_step_under_way(
     root: Path, kill: signal.Signals, code: int
 ) -> None:
     run = root / f"signalled-{code}"
+    words = ("--workers", "2", "--recipe", str(root / "often.toml"))
     process = subprocess.Popen(
-        command(root, run.name, "--workers", "2"), stderr=subprocess.PIPE, start_new_session=True
+        command(root, run.name, *words),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while len(children.read_text().split()) < 2:
+    deadline = time.monotonic() + 300
+    while not (run / "state.pt").exists():  # so all mix
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    time.sleep(0.5)  # some steps
     os.killpg(process.pid, kill)  # as a terminal or `timeout` does
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
@@ -168,32 +173,79 @@ main()
 """
 
 
+def free_port() -> int:
+    """None of those that systems give out by themselves, so that nobody has it a moment later."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 99):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("of 99 ports not one is free")
+
+
+def together(root: Path, run: str, *more: tuple[str, ...]) -> list[subprocess.Popen[bytes]]:
+    """Two processes that train together; what each is told besides."""
+    port = free_port()
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", NAMES_ITS_THREADS, *command(root, run, *words)[3:]],
+            stderr=subprocess.PIPE,
+            env={**os.environ, **both, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank, words in zip("01", more or ((), ()), strict=True)
+    ]
+
+
+def wait_until_it_trains(root: Path, run: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 300
+    while not (root / run / "recipe.json").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)  # some steps
+
+
 @needs_signals
 @pytest.mark.usefixtures("interruptible")
 def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", NAMES_ITS_THREADS, *command(root, "together")[3:]],
-            stderr=subprocess.PIPE,
-            env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank},
-        )
-        for rank in "01"
-    ]
-    deadline = time.monotonic() + 60
-    while not (root / "together" / "recipe.json").exists():
-        assert time.monotonic() < deadline and processes[0].poll() is None
-        time.sleep(0.05)
-    time.sleep(0.5)  # some steps
+    processes = together(root, "together")
+    wait_until_it_trains(root, "together", processes[0])
     processes[1].send_signal(signal.SIGINT)  # not the one that saves
-    errors = [process.communicate(timeout=60)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [130, 130], errors
     assert b"saved at step " in errors[0] and b"Traceback" not in errors[0] + errors[1]
     assert all(b"Threads at the end:" in e and b"gloo" not in e for e in errors), errors
     assert torch.load(root / "together" / "state.pt", weights_only=True)["step"] > 0
+
+
+@needs_signals
+@pytest.mark.usefixtures("interruptible")
+def test_where_one_of_the_processes_is_killed_the_first_saves_and_all_are_told(root: Path) -> None:
+    processes = together(root, "bereft")
+    wait_until_it_trains(root, "bereft", processes[0])
+    processes[1].kill()
+    errors = processes[0].communicate(timeout=300)[1]
+    processes[1].communicate()
+    assert processes[0].returncode == 1 and b"Traceback" not in errors, errors
+    assert b"Another process of this training has ended" in errors
+    assert torch.load(root / "bereft" / "state.pt", weights_only=True)["step"] > 0
+
+
+def test_processes_that_would_end_at_different_steps_do_not_begin(root: Path) -> None:
+    processes = together(root, "apart", ("--steps", "2"), ("--steps", "3"))
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
+    assert any(b"would take other steps (0 to 2, 0 to 3)" in error for error in errors)
+    assert b"Traceback" not in errors[0] + errors[1]
+    assert not (root / "apart" / "recipe.json").exists()
+
+
+def test_what_stands_for_other_processes_and_has_none_is_told(root: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "RANK"}
+    done = subprocess.run(
+        command(root, "lone"), env={**env, "WORLD_SIZE": "2"}, capture_output=True
+    )
+    assert done.returncode == 1 and b"unset WORLD_SIZE" in done.stderr, done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @needs_fork
