@@ -182,33 +182,32 @@ def free_port() -> int:
     raise AssertionError("of 99 ports not one is free")
 
 
-def together(root: Path, run: str, *more: tuple[str, ...]) -> list[subprocess.Popen[bytes]]:
-    """Two processes that train together; what each is told besides."""
+def together(
+    root: Path, run: str, *more: tuple[str, ...], second: str = NAMES_ITS_THREADS
+) -> list[subprocess.Popen[bytes]]:
+    """Two processes that train together; `more` is what each is told besides."""
     port = free_port()
     both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", NAMES_ITS_THREADS, *command(root, run, *words)[3:]],
+            [sys.executable, "-c", program, *command(root, run, *words)[3:]],
             stderr=subprocess.PIPE,
             env={**os.environ, **both, "RANK": rank, "LOCAL_RANK": rank},
         )
-        for rank, words in zip("01", more or ((), ()), strict=True)
+        for rank, program, words in zip(
+            "01", (NAMES_ITS_THREADS, second), more or ((), ()), strict=True
+        )
     ]
-
-
-def wait_until_it_trains(root: Path, run: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 300
-    while not (root / run / "recipe.json").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.5)  # some steps
 
 
 @needs_signals
 @pytest.mark.usefixtures("interruptible")
 def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None:
     processes = together(root, "together")
-    wait_until_it_trains(root, "together", processes[0])
+    deadline = time.monotonic() + 300
+    while not (root / "together" / "recipe.json").exists():
+        assert time.monotonic() < deadline and processes[0].poll() is None
+        time.sleep(0.05)
     processes[1].send_signal(signal.SIGINT)  # not the one that saves
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [130, 130], errors
@@ -217,17 +216,32 @@ def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None
     assert torch.load(root / "together" / "state.pt", weights_only=True)["step"] > 0
 
 
+IS_KILLED = """
+import os, signal
+from audiodae.cli import main
+from audiodae.trainer import Trainer
+
+step = Trainer._one_step
+
+def killed(self, mixture):
+    if self.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, mixture)
+
+Trainer._one_step = killed
+main()
+"""
+
+
 @needs_signals
-@pytest.mark.usefixtures("interruptible")
 def test_where_one_of_the_processes_is_killed_the_first_saves_and_all_are_told(root: Path) -> None:
-    processes = together(root, "bereft")
-    wait_until_it_trains(root, "bereft", processes[0])
-    processes[1].kill()
+    processes = together(root, "bereft", second=IS_KILLED)
     errors = processes[0].communicate(timeout=300)[1]
-    processes[1].communicate()
-    assert processes[0].returncode == 1 and b"Traceback" not in errors, errors
+    processes[1].communicate(timeout=300)
+    assert [process.returncode for process in processes] == [1, -signal.SIGKILL], errors
+    assert b"Traceback" not in errors, errors
     assert b"Another process of this training has ended" in errors
-    assert torch.load(root / "bereft" / "state.pt", weights_only=True)["step"] > 0
+    assert torch.load(root / "bereft" / "state.pt", weights_only=True)["step"] == 5
 
 
 def test_processes_that_would_end_at_different_steps_do_not_begin(root: Path) -> None:
