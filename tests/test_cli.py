@@ -301,7 +301,6 @@ def test_what_is_said_goes_before_the_preset(
         ["a.wav", "--link", "left"],
         ["a.wav", "--preset", "music"],
         ["a.wav", "--jobs", "0"],
-        ["a.wav", "--device", "abacus"],
         ["a.wav", "--rate", "16000"],
         ["a.wav", "--report", "a.wav"],
         ["-", "a.wav"],
