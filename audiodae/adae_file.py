@@ -26,11 +26,11 @@ from pathlib import Path
 
 from audiodae.atomic import reason, write_whole
 from audiodae.errors import AudioError
+from audiodae.regular import read_regular
 
 MAGIC, VERSION = b"ADAE", 1
 _FIELDS = struct.Struct("<8sIQIHf")
 _CRC = struct.Struct("<I")
-_LARGEST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ def from_bytes(data: bytes, path: object) -> Compressed:
 def read(path: Path) -> Compressed:
     """Raises `AudioError` for what is missing, cut short, altered or of another kind."""
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise AudioError(f"{path} is over 1 GB: no file that audiodae compressed is.")
-        return from_bytes(path.read_bytes(), path)
+        return from_bytes(read_regular(path), path)
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {reason(error)}.") from error
 

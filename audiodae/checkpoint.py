@@ -20,6 +20,7 @@ from audiodae.config import from_plain, in_json, to_plain
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.installed import is_installed
 from audiodae.net import Engine, Net, weights
+from audiodae.regular import read_regular
 from audiodae.resample import check_rate
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ DEFAULT_MODEL = "auto"
 FULL_BAND_RATE = 32_000
 """From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
-_LARGEST_BYTES = 1 << 30
 
 
 def pretrained_folder() -> Path:
@@ -85,12 +85,12 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON beside a weight file: config, licence, training, SHA-256. Raises `CheckpointError`."""
     path = checkpoint_path(name_or_path).with_suffix(".json")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(read_regular(path))
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}): a weight file needs its .json beside it."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}): get the file again.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise CheckpointError(
@@ -175,7 +175,7 @@ def _load_onnx(path: Path, card: Mapping[str, Any] | None) -> Net:
     from audiodae.onnx_net import OnnxNet
 
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
     if card is not None and hashlib.sha256(data).hexdigest() != card["onnx_sha256"]:
@@ -213,9 +213,10 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
     path = checkpoint_path(name_or_path, kind)
     card = describe(path)
     _check_kind(path, card, kind)
-    if path.stat().st_size > _LARGEST_BYTES:
-        raise CheckpointError(f"{path} is over 1 GB, which no model of ours is: it was not opened.")
-    data = path.read_bytes()
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise CheckpointError(
             f"{path} does not match the sha256 in {path.stem}.json: the file is damaged or was "
@@ -230,8 +231,12 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             net = net_class(from_plain(config, card.get("config", {}), "config")).float()
         net.load_state_dict(load(data), strict=True)
-    except (SafetensorError, RuntimeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path} does not fit its description: {error}") from error
+    if not all(bool(value.isfinite().all()) for value in net.state_dict().values()):
+        raise CheckpointError(
+            f"{path} has weights that are not finite: train the model again, or get it again."
+        )
     return net.to(device).eval().requires_grad_(False)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiodae.cli_words import NAME, device_option
+from audiodae.cli_words import NAME, FilledPath, device_option
 from audiodae.errors import AudiodaeError, printable
 from audiodae.progress import bar, failed, say
 
@@ -37,7 +37,7 @@ def anomaly() -> None:
     "-o",
     "--output",
     "target",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     default=_DETECTOR,
     show_default=True,
     help="Name of the detector; two files, .safetensors and .json.",
@@ -92,7 +92,7 @@ def fit(
 @click.option(
     "-m",
     "--detector",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     default=_DETECTOR,
     show_default=True,
     help="What `fit` wrote.",
@@ -103,7 +103,7 @@ def fit(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the score of every patch.")
 @click.option(
     "--plot",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilledPath(file_okay=False, path_type=Path),
     help="Draw spectrograms and scores into this folder (PNG).",
 )
 @_DEVICE
@@ -131,7 +131,7 @@ def score(
 
     known = read_detector(detector)
     found = recordings(sources)
-    trained = Trained.load(model or known.model, device)
+    trained = Trained.load(known.model if model is None else model, device)
     known.check(trained)
     patch_seconds = trained.net.config.patch_samples / trained.net.sample_rate
     if plot is not None:

@@ -13,6 +13,7 @@ import click
 from audiodae.cli_words import (
     NAME,
     PIPE,
+    FilledPath,
     check_plotting,
     check_report,
     device_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from audiodae.job import Job
     from audiodae.report import FileReport
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FOLDER = FilledPath(file_okay=False, path_type=Path)
 _LINK = click.Choice(get_args(Link))
 _FOR_FILES = (
     *("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs"),
@@ -95,12 +96,12 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
 @click.option("--plot", type=_FOLDER, help="Also draw before and after into this folder (PNG).")
 @click.option(
     "--vad",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     metavar="FOLDER|FILE.json",
     help="Also write the speech probability over time (JSON).",
 )
 @click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report (.json)."
+    "--report", type=FilledPath(dir_okay=False, path_type=Path), help="Write a report (.json)."
 )
 @device_option("auto", chosen=False)  # by the engine, too
 @click.option(
@@ -181,7 +182,7 @@ def _load(given: dict[str, Any]) -> Any:
     from audiodae.api import load
     from audiodae.checkpoint import DEFAULT_MODEL, is_exported
 
-    model = given["model"] or DEFAULT_MODEL
+    model = DEFAULT_MODEL if given["model"] is None else given["model"]
     engine, device = given["engine"], given["device"]
     if device == "auto":
         for_cpu = engine == "onnx" or is_exported(model)

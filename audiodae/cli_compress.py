@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from audiodae.cli_words import NAME, device_option
+from audiodae.cli_words import NAME, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -17,7 +17,7 @@ _TARGET = click.option(
     "-o",
     "--output",
     "target",
-    type=click.Path(),  # as written: a slash at its end says that it is a folder
+    type=FilledPath(),  # as written: a slash at its end says that it is a folder
     help="A file for a single SRC, or a folder (such as small/).  [default: beside each SRC]",
 )
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -93,7 +93,7 @@ def compress(
 
 @click.command(short_help="Sound from .adae files.")
 @click.argument(
-    "sources", nargs=-1, required=True, metavar="SRC...", type=click.Path(path_type=Path)
+    "sources", nargs=-1, required=True, metavar="SRC...", type=FilledPath(path_type=Path)
 )
 @_TARGET
 @click.option(
@@ -135,7 +135,7 @@ def decompress(
 
     def work(item: Any) -> str:
         goes = targets[item.source]
-        trained = load(model or read(item.source).model, device)
+        trained = load(read(item.source).model if model is None else model, device)
         content = decompress_file(item.source, goes, trained)
         return f"{item.source} -> {goes} ({content.seconds:.1f} s)"
 

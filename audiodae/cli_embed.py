@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiodae.cli_words import NAME, device_option
+from audiodae.cli_words import NAME, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -23,7 +23,7 @@ DEFAULT = "vanilla-16k"
     "-o",
     "--output",
     "target",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilledPath(dir_okay=False, path_type=Path),
     required=True,
     help="File to write: .npz, or .parquet (needs pyarrow).",
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME, device_option
+from audiodae.cli_words import NAME, FilledPath, device_option
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = FilledPath(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
@@ -25,7 +25,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--enhanced", type=_FOLDER, multiple=True, help="Folder of cleaned files; repeatable."
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--json", "json_file", type=FilledPath(dir_okay=False, path_type=Path))
 @click.option(
     "--dnsmos-every", type=click.IntRange(0), help="DNSMOS of every Nth clip; 0: of none."
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME
+from audiodae.cli_words import NAME, FilledPath
 
 
 @click.command()
@@ -15,7 +15,7 @@ from audiodae.cli_words import NAME
     "-o",
     "--output",
     "target",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilledPath(dir_okay=False, path_type=Path),
     metavar="FILE.onnx",
     help="[default: beside the weights, where cleaning without torch finds it]",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME, device_option
+from audiodae.cli_words import NAME, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -15,7 +15,7 @@ _FOLDER = click.option(
     "-o",
     "--output",
     "target",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilledPath(file_okay=False, path_type=Path),
     required=True,
     help="Folder for the sounds (WAV).",
 )
@@ -27,7 +27,7 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 
 @click.command(short_help="New noise, out of a latent space.")
 @_FOLDER
-@click.option("-n", "--count", type=click.IntRange(1), default=10, show_default=True)
+@click.option("-n", "--count", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
 @click.option(
     "--like",
     type=NAME,
@@ -94,10 +94,10 @@ def generate(
 
 
 @click.command(short_help="Sounds between two recordings.")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=FilledPath(path_type=Path))
+@click.argument("b", type=FilledPath(path_type=Path))
 @_FOLDER
-@click.option("--steps", type=click.IntRange(2), default=7, show_default=True)
+@click.option("--steps", type=click.IntRange(2, 10_000), default=7, show_default=True)
 @_MODEL
 @_OVERWRITE
 @_DEVICE

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from audiodae.cli_words import FilledPath
+
 _path = click.option(
     "--path",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilledPath(file_okay=False, path_type=Path),
     help="A folder of GST_PLUGIN_PATH; the file goes into its subfolder `python`.  "
     "[default: the user's own plugins]",
 )

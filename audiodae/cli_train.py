@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME, device_option
+from audiodae.cli_words import NAME, FilledPath, device_option
 from audiodae.signals import heeding_signals
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = FilledPath(exists=True, file_okay=False, path_type=Path)
 _DATA_OPTIONS = (
     click.option("--speech", type=_FOLDER, multiple=True, help="Folder of clean speech."),
     click.option(
@@ -19,7 +19,7 @@ _DATA_OPTIONS = (
     click.option("--rir", type=_FOLDER, multiple=True, help="Folder of room impulse responses."),
     click.option(
         "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=FilledPath(file_okay=False, path_type=Path),
         help="Folder for the decoded audio (default: RUN/cache).",
     ),
     device_option("auto", chosen=False),  # torch is there in any case, and knows
@@ -37,7 +37,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
 @data_options
 @click.option(
     "--recipe",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilledPath(exists=True, dir_okay=False, path_type=Path),
     help="TOML file with the model, the mix, the loss and the stages.",
 )
 @click.option(
@@ -47,7 +47,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--run",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilledPath(file_okay=False, path_type=Path),
     required=True,
     help="Folder for checkpoints; a training there is gone on with.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audiodae.cli_train import data_options
+from audiodae.cli_words import FilledPath
 from audiodae.signals import heeding_signals
 
 
@@ -14,12 +15,12 @@ from audiodae.signals import heeding_signals
 @data_options
 @click.option(
     "--recipe",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilledPath(exists=True, dir_okay=False, path_type=Path),
     help="TOML file to start from; of a denoiser or an autoencoder family.",
 )
 @click.option(
     "--run",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilledPath(file_okay=False, path_type=Path),
     required=True,
     help="Folder for the study; a search there is gone on with.",
 )

@@ -16,6 +16,19 @@ from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
 
 PIPE = "-"
+
+
+class FilledPath(click.Path):
+    """A path that an unset variable of a shell does not make the folder where one is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail(
+                "it is empty: is a variable not set? The folder where you are is `.`.", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
 # Shells complete file names only where they are told that one is wanted. Whether it is there, and
 # may be read, others say: it may be a pattern, the name of a model, or new.
 NAME = click.Path(readable=False)

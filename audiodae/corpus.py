@@ -155,12 +155,15 @@ def read_corpus(
 
 def _index(array_path: Path, index_path: Path) -> dict[str, Any] | None:
     """What says where each clip lies in the array, if both are there and of one decoding."""
-    if not (index_path.exists() and array_path.exists()):
-        return None
-    index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
-    # Another process may be putting an array of more files in this one's place.
-    samples = sum(clip["samples"] for clip in index["clips"])
-    return index if array_path.stat().st_size == 2 * samples else None
+    try:
+        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
+        # Another process may be putting an array of more files in this one's place.
+        samples = sum(Clip(**clip).samples for clip in index["clips"])
+        [(int(rate), count) for rate, count in index["rates_hz"]]
+        [Path(path) for path in index["failures"]], index["failures"].values()
+        return index if array_path.stat().st_size == 2 * samples else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None  # none there, or damaged: decoded again
 
 
 def _some_can_be_read(failed: list[str], mono: _Decoder) -> bool:

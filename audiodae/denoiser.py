@@ -23,6 +23,7 @@ from audiodae.layers import BandAttention, BandMemory, Down, Up
 from audiodae.net import State, Step, fingerprint, weights
 from audiodae.stft import Stft
 
+_MOST_BLOCKS, _MOST_CHANNELS = 64, 4096  # more is a slip, and no memory would do
 MASK_CHANNELS = 2  # real and imaginary part
 
 
@@ -50,8 +51,9 @@ class DenoiserConfig:
 
     def __post_init__(self) -> None:
         check_range(self, 0.0, 1.0, "dropout", below=True)
-        check_range(self, 0, math.inf, "blocks")
-        check_range(self, 1, math.inf, "sample_rate", "heads")
+        check_range(self, 0, _MOST_BLOCKS, "blocks")
+        check_range(self, 1, math.inf, "sample_rate")
+        check_range(self, 1, _MOST_CHANNELS, "heads")
         # says what is wrong with these
         stft = Stft(self.sample_rate, self.n_fft, self.hop_length)
         if self.bands.count > stft.bins:
@@ -66,11 +68,11 @@ class DenoiserConfig:
                 "the convolutions one by one: give each the same number of values."
             )
         for sizes in zip(self.channels, self.kernels, self.strides, strict=True):
-            if not sizes[1] >= sizes[2] >= 1 or sizes[0] < 1:
+            if not sizes[1] >= sizes[2] >= 1 or not 1 <= sizes[0] <= _MOST_CHANNELS:
                 raise ValueError(
                     f"channels {self.channels}, kernels {self.kernels} and strides {self.strides}: a "
-                    "convolution needs one channel and a stride of 1 at least, and a kernel as long as "
-                    "its stride."
+                    "convolution has one channel at least and {_MOST_CHANNELS} at most, a stride of 1 or "
+                    "more, and a kernel as long as its stride."
                 )
         if self.bands.count % math.prod(self.strides):
             raise ValueError(

@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 from audiodae.anomaly import Detector, Gaussian, Normal
 from audiodae.atomic import AtomicFile, reason
 from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.regular import read_regular
 from audiodae.standing import Standing
 
 KIND = "anomaly-detector"
@@ -80,7 +81,7 @@ def _refuse_other_files(tensors: Path, card: Path) -> None:
 def _is_ours(card: Path) -> bool:
     try:
         found = json.loads(card.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("kind") == KIND
 
@@ -109,14 +110,14 @@ def read_detector(path: Path) -> Detector:
     """Raises `CheckpointError` for a detector that is missing, damaged or of another kind."""
     tensors = detector_path(path)
     try:
-        data = tensors.read_bytes()
-        card = json.loads(tensors.with_suffix(".json").read_text("utf-8"))
+        data = read_regular(tensors)
+        card = json.loads(read_regular(tensors.with_suffix(".json")))
     except OSError as error:
         raise CheckpointError(
             f"The detector {error.filename} cannot be read: {reason(error)}. "
             "`audiodae anomaly fit NORMAL_DIR -o NAME` makes one (two files)."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{tensors.with_suffix('.json')} is not JSON ({error}).") from error
     if not isinstance(card, dict) or card.get("kind") != KIND:
         raise CheckpointError(f"{tensors} is no anomaly detector.")
@@ -148,7 +149,7 @@ def read_detector(path: Path) -> Detector:
             model=str(card["autoencoder"]["model"]),
             sha256=str(card["autoencoder"]["sha256"]),
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{tensors} does not fit its description: {error}") from error
 
 

@@ -98,7 +98,7 @@ def evaluate(
     warm: set[str] = set()
     # tqdm's None: a bar on the terminal, and nothing at all where stderr is a file or a pipe.
     bar = tqdm(total=len(pairs) * len(systems), unit="clip", disable=None)
-    with bar, _one_thread(), _told_of_a_death(), _measuring(jobs) as pool:
+    with bar, _one_thread(), _told_of_a_death(), _measuring(min(jobs, len(pairs))) as pool:
         for index, pair in enumerate(pairs):
             noisy, clean, sample_rate = read_pair(pair)
             seconds = noisy.size / sample_rate

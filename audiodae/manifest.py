@@ -15,6 +15,8 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from audiodae.regular import open_regular, read_regular
+
 MANIFEST_NAME = ".audiodae-manifest.jsonl"
 
 
@@ -98,7 +100,7 @@ class Manifest:
         if self._torn:  # by a run that was killed, or a full disk
             line = "\n" + line
         # O_APPEND and a single write: two runs into one folder cannot tear each other's lines.
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        file = open_regular(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             self._torn = os.write(file, line.encode("ascii")) < len(line)
         finally:
@@ -134,8 +136,8 @@ class Outputs:
     def made_from_another(self, path: Path, source: Path) -> Path | None:
         """The recording that `path` was made from, where that is another one, and still there."""
         for folder, made in self._entries(path):
-            before = os.path.realpath(folder / made.source)
-            with contextlib.suppress(OSError):  # it is not there any more
+            with contextlib.suppress(OSError, ValueError):  # it is not there any more, or cannot be
+                before = os.path.realpath(folder / made.source)
                 if made.source and not os.path.samefile(before, source):
                     return Path(before)
         return None
@@ -185,7 +187,7 @@ def _read(path: Path) -> dict[str, Made]:
     """The last word on every target; lines that are not ours or were cut off are passed over."""
     made: dict[str, Made] = {}
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_regular(path).splitlines()
     except OSError:
         return made
     for line in lines:
@@ -195,16 +197,27 @@ def _read(path: Path) -> dict[str, Made]:
             if fields is None:
                 made.pop(target, None)
             else:
-                made[str(target)] = Made(**fields)
+                made[str(target)] = _plausible(Made(**fields))
         except (ValueError, TypeError, KeyError, RecursionError):
             continue
     return made
 
 
+def _plausible(made: Made) -> Made:
+    """Raise TypeError for an entry that somebody else wrote."""
+    kinds = {name: type(value) for name, value in asdict(Made(0, 0, "")).items()}
+    if any(type(value) is not kinds[name] for name, value in asdict(made).items()):
+        raise TypeError
+    return made
+
+
 def _ends_inside_a_line(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read() != b"\n"
+        fd = open_regular(path, os.O_RDONLY)
+        try:
+            os.lseek(fd, -1, os.SEEK_END)
+            return os.read(fd, 1) != b"\n"
+        finally:
+            os.close(fd)
     except OSError:  # none there, or an empty one
         return False

@@ -46,7 +46,7 @@ class OnnxNet:
             self.stft = Stft(*(int(self.card[k]) for k in ("sample_rate", "n_fft", "hop_length")))
             bands = from_plain(BandsConfig, self.card["bands"], "bands")
             self._shapes = {key: tuple(shape) for key, shape in self.card["states"].items()}
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"{name} has metadata that make no sense ({error}): export the model again."
             ) from error
@@ -114,7 +114,7 @@ def _card(session: Any, name: str) -> dict[str, Any]:
     try:
         # Other programs, such as quantisers, add entries of their own.
         values = {key: json.loads(entries[key]) for key in _VALUES if key in entries}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} has metadata that cannot be read ({error}).") from error
     if missing := [key for key in _NEEDED if key not in entries]:
         raise CheckpointError(

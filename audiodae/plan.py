@@ -52,7 +52,7 @@ def plan(
         raise PlanError(
             f"The name of {what} is empty: is a variable not set? The folder where you are is `.`."
         )
-    if options.subtype:
+    if options.subtype is not None:
         check_subtype(options.subtype, options.container)
     closed = [Path(folder) for folder in (target, options.residue, options.plot) if folder]
     finder = Finder(closed)

@@ -16,6 +16,7 @@ from audiodae.errors import AudiodaeError, RecipeError
 from audiodae.families import family
 from audiodae.losses import LossConfig
 from audiodae.mix_config import MixConfig
+from audiodae.regular import read_regular
 
 # The shortest and longest crops that each can hear.
 HEARD_SECONDS = {
@@ -165,10 +166,12 @@ def read_recipe(path: Path | None) -> Recipe:
     if path is None:
         return Recipe()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_regular(path).decode("utf-8"))
         return from_plain(Recipe, _with_family(data))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path} has lists within lists without end.") from error
     except (ValueError, AudiodaeError) as error:  # TOML errors are ValueErrors too
         raise RecipeError(f"{path}: {error}") from error
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ STATE = "state.pt"
 CURVE = "curve.jsonl"
 _DAMAGED = (
     *(RuntimeError, EOFError, UnpicklingError),  # of torch.load
-    *(AttributeError, KeyError, TypeError, ValueError),
+    *(AttributeError, KeyError, TypeError, ValueError, BadZipFile),
 )
 _WHOLE = ("net", "ema", "optimizer", "step", "audio_seconds")
 
@@ -47,6 +48,9 @@ def read_state(run: Path, recipe: Recipe, device: torch.device) -> dict[str, Any
     if not path.exists():
         return None
     try:
+        with ZipFile(path) as archive:  # torch reads past a byte that is not what it was
+            if archive.testzip() is not None:
+                raise ValueError
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         before = state.get("optimizer_name", recipe.optimizer)
         state |= {key: state[key] for key in _WHOLE}

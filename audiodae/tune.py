@@ -60,15 +60,15 @@ def tune_folders(
     optuna = _optuna()
     recipe = read_recipe(recipe_path)
     chosen = torch_device(device)
+    cache = cache or run / "cache"
+    corpora = corpora_of(speech, noise, rir, recipe, cache)
+    training, validation = mixers_of(corpora, recipe, chosen)
     run.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{run / 'study.db'}", study_name=STUDY, load_if_exists=True
     )
     # Another seed on every start, or the search would repeat its first guesses.
     study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
-    cache = cache or run / "cache"
-    corpora = corpora_of(speech, noise, rir, recipe, cache)
-    training, validation = mixers_of(corpora, recipe, chosen)
     sounds = {name: corpus.fingerprint() if corpus else "" for name, corpus in corpora.items()}
     _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
 

@@ -241,7 +241,7 @@ def test_a_name_with_an_ending_is_a_folder_only_where_it_says_so(tmp_path, plain
     assert refused.exit_code == 1 and not (tmp_path / "x.bin").exists()
     assert f"such as {(tmp_path / 'x').with_suffix(Path(made).suffix)}, or " in refused.output
     empty = run(*words, "")
-    assert empty.exit_code == 1 and "output is empty" in empty.output
+    assert empty.exit_code == 2 and "is a variable not set?" in empty.output
     (tmp_path / "there").touch()
     taken = run(*words, tmp_path / "there")
     assert taken.exit_code == 1 and "is no folder" in taken.output

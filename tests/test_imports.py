@@ -17,7 +17,18 @@ PACKAGE = Path(audiodae.__file__).parent
 
 # From bottom to top: a module imports from its own row (never in a circle) and the rows before it.
 ROWS = [
-    {"errors", "installed", "config", "cores", "levels", "arrays", "resample", "stft", "flat_tops"}
+    {
+        "errors",
+        "installed",
+        "regular",
+        "config",
+        "cores",
+        "levels",
+        "arrays",
+        "resample",
+        "stft",
+        "flat_tops",
+    }
     | {
         "limits",
         "atomic",

@@ -317,7 +317,9 @@ def test_a_training_that_cannot_be_gone_on_with_is_told(root: Path) -> None:
     with pytest.raises(AudiodaeError, match="'adamw'.*--init"):
         train(root, "old", "soap", stop_after_steps=1)
     whole = (root / "old" / "state.pt").read_bytes()
-    for damaged in (b"", b"no state at all", whole[:-1000]):
+    at = len(whole) // 3
+    turned = whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]
+    for damaged in (b"", b"no state at all", whole[:-1000], whole[: len(whole) // 2], turned):
         (root / "old" / "state.pt").write_bytes(damaged)
         with pytest.raises(AudiodaeError, match=r"state.pt is damaged.*--init"):
             train(root, "old", stop_after_steps=1)
