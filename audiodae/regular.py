@@ -19,17 +19,17 @@ def read_regular(path: Path) -> bytes:
     if os.fspath(path) == os.devnull:
         return b""
     with open(path, "rb", opener=_open) as file:
-        check_regular(file.fileno(), path)
-        data = file.read(_LARGEST_BYTES + 1)
-    if len(data) > _LARGEST_BYTES:
-        raise OSError(errno.EINVAL, "it is over 1 GB, which no file of that kind is", str(path))
-    return data
+        if check_regular(file.fileno(), path) > _LARGEST_BYTES:
+            raise OSError(errno.EINVAL, "it is over 1 GB, which no file of that kind is", str(path))
+        return file.read()
 
 
-def check_regular(fd: int, path: Path) -> None:
-    """Raise OSError where what is open is no file."""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def check_regular(fd: int, path: Path) -> int:
+    """The size in bytes. Raises OSError where what is open is no file."""
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
         raise OSError(errno.EINVAL, "it is no file, but a pipe or a device", str(path))
+    return about.st_size
 
 
 def open_regular(path: Path, flags: int) -> int:

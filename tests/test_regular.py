@@ -56,6 +56,13 @@ def test_a_file_is_read_whole_and_the_null_device_is_empty(tmp_path: Path) -> No
     assert read_regular(tmp_path / "x") == b"abc" and read_regular(Path(os.devnull)) == b""
 
 
+def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # a hole: no byte of it is on the disk
+    with pytest.raises(OSError, match="over 1 GB"):
+        read_regular(tmp_path / "x")
+
+
 @needs_devices
 @pytest.mark.parametrize("make", never_ending)
 @pytest.mark.parametrize("more", [(), ("--skip-existing",), ("--overwrite",)])
