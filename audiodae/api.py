@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from audiodae.arrays import LOUD, Audio
-from audiodae.checkpoint import DEFAULT_MODEL, load_net, model_for, plain_device
+from audiodae.checkpoint import DEFAULT_MODEL, LOWER_RATE, load_net, model_for, plain_device
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.limits import MOST_CHANNELS
 from audiodae.net import Engine, Net
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 _LOOKED_AT, _ONE_IN = 100_000, 10  # samples: a burst of nonsense is no scale
-_LOWER_RATE = 16_000  # of the model that stands for all of them where one has to
 # More channels than MOST_CHANNELS are taken for samples in the wrong place.
 FEW_CHANNELS = 8
 """And more than this where there are fewer samples in a recording, or at most so many in a chunk."""
@@ -106,19 +105,14 @@ class ByRate(Denoiser):
         self._loaded: dict[str, Denoiser] = {}
 
     def at(self, sample_rate: int | None) -> Denoiser:
-        if sample_rate is None:
-            raise AudiodaeError(
-                "The model is chosen by the sample rate of what it is to clean, and none was given: pass it "
-                "(`denoiser(audio, 48000)`), or load a model by its name (`audiodae.load('speech-16k')`)."
-            )
-        name = model_for(check_rate(sample_rate))
+        name = model_for(sample_rate)
         if name not in self._loaded:
             self._loaded[name] = Denoiser(load_net(name, self._device, self._engine), name)
         return self._loaded[name]
 
     @property
     def net(self) -> Net:  # type: ignore[override]
-        return self.at(_LOWER_RATE).net
+        return self.at(LOWER_RATE).net
 
     @property
     def sample_rate(self) -> int:
@@ -162,7 +156,7 @@ def load(
         return Denoiser(load_net(name, device, engine), name)
     by_rate = ByRate(device, engine)
     # A model that is missing or damaged is known at once.
-    by_rate.at(_LOWER_RATE if sample_rate is None else sample_rate)
+    by_rate.at(LOWER_RATE if sample_rate is None else sample_rate)
     return by_rate if sample_rate is None else by_rate.at(sample_rate)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "auto"
 """Stands for the shipped model that fits a recording's sample rate: see `model_for`."""
 FULL_BAND_RATE = 32_000
+LOWER_RATE = 16_000  # of recordings for the other model, which stands for both where one has to
 """From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
 
@@ -48,9 +49,17 @@ def pretrained_names(kind: str | None = None) -> list[str]:
     return [name for name in names if kind is None or describe(name).get("kind") == kind]
 
 
-def model_for(sample_rate: int) -> str:
-    """Name of the shipped model for recordings of a rate: full band from `FULL_BAND_RATE` on."""
-    full_band = sample_rate >= FULL_BAND_RATE and "speech-48k" in pretrained_names()
+def model_for(sample_rate: int | None) -> str:
+    """Name of the shipped model for recordings of a rate: full band from `FULL_BAND_RATE` on.
+
+    Raises `AudiodaeError` for no rate: sound of 48 kHz taken for 16 kHz comes out worse than it went in.
+    """
+    if sample_rate is None:
+        raise AudiodaeError(
+            "The model is chosen by the sample rate of what it is to clean, and none was given: pass it "
+            "(`denoiser(audio, 48000)`), or load a model by its name (`audiodae.load('speech-16k')`)."
+        )
+    full_band = check_rate(sample_rate) >= FULL_BAND_RATE and "speech-48k" in pretrained_names()
     return "speech-48k" if full_band else "speech-16k"
 
 
@@ -109,7 +118,7 @@ def load_net(
 ) -> Net:
     """Load a denoiser to be run by `engine`; also the path of an `.onnx` file alone.
 
-    The name "auto" is the shipped model for `sample_rate` in Hz, None being 16 kHz.
+    The name "auto" is the shipped model for `sample_rate` in Hz.
 
     Raises `CheckpointError` for a model that is missing, damaged or not there for the engine, and
     `AudiodaeError` for an engine that is not installed or cannot use the device.
@@ -123,7 +132,7 @@ def load_net(
             f"The engine 'onnx' works on the CPU, not on {str(device)!r}: use the engine 'torch'."
         )
     if name_or_path == DEFAULT_MODEL:
-        name_or_path = model_for(16_000 if sample_rate is None else check_rate(sample_rate))
+        name_or_path = model_for(sample_rate)
     if is_exported(name_or_path):
         if engine == "torch" or not on_cpu:
             raise AudiodaeError(

@@ -13,6 +13,7 @@ from typing import Any
 from audiodae.atomic import reason
 from audiodae.audio import info
 from audiodae.blockwise import Progress, clean_together
+from audiodae.checkpoint import LOWER_RATE
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.job import Job
 from audiodae.manifest import Made, Manifest
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 GPU_BATCH = 16  # files side by side
-_ANY_RATE = 16_000
 
 
 def clean_file(
@@ -140,7 +140,7 @@ def fingerprints(denoiser: Any, options: Options) -> Callable[[Path], str]:
 
     def of(source: Path) -> str:
         chosen = denoiser
-        if at is not None and at(_ANY_RATE) is not denoiser:  # it depends on the recording's rate
+        if at is not None and at(LOWER_RATE) is not denoiser:  # it depends on the recording's rate
             try:
                 chosen = at(info(source).sample_rate)
             except (AudiodaeError, OSError):
@@ -159,7 +159,7 @@ def fingerprint(denoiser: Any, options: Options) -> str:
 
 def _loaded(denoiser: Any) -> Any:
     if not isinstance(denoiser, str | os.PathLike):
-        net_of(denoiser, "auto", _ANY_RATE)  # or a sentence
+        net_of(denoiser, "auto", LOWER_RATE)  # or a sentence
         return denoiser
     from audiodae.api import load
 

@@ -15,7 +15,7 @@ except ImportError as error:
     ) from error
 
 from audiodae.api import Denoiser, load
-from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, model_for
+from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, LOWER_RATE, model_for
 from audiodae.resample import check_rate
 from audiodae.strength import Link, checked_limit, checked_link, checked_mix
 
@@ -56,7 +56,7 @@ class Denoise(nn.Module):
         super().__init__()
         names = [os.fspath(model)]
         if model == DEFAULT_MODEL:
-            names = [model_for(FULL_BAND_RATE // 2), model_for(FULL_BAND_RATE)]
+            names = [model_for(LOWER_RATE), model_for(FULL_BAND_RATE)]
         nets = [cast("DenoiserNet", load(name, engine="torch").net) for name in names]
         self.nets = nn.ModuleList(nets)
         self.sample_rate = nets[0].sample_rate if sample_rate is None else check_rate(sample_rate)

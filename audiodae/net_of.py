@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol, runtime_checkable
 
-from audiodae.checkpoint import DEFAULT_MODEL, load_net
+from audiodae.checkpoint import load_net
 from audiodae.errors import AudiodaeError
 from audiodae.net import Engine, Net
 
@@ -31,11 +31,6 @@ def net_of(
     Raises `AudiodaeError` where it is run by another engine, or is being trained.
     """
     if isinstance(denoiser, str | os.PathLike):
-        if denoiser == DEFAULT_MODEL and sample_rate is None:
-            raise AudiodaeError(
-                "The model is chosen by the sample rate, and none was given: pass `sample_rate`, or the name "
-                "of a model such as 'speech-16k'."
-            )
         net = load_net(denoiser, engine=engine, sample_rate=sample_rate)
     else:
         chosen = at_rate(denoiser, sample_rate)
