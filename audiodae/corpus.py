@@ -30,6 +30,7 @@ from audiodae.audio import AUDIO_SUFFIXES, Reader
 from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
 from audiodae.groups import groups_of
+from audiodae.regular import read_regular
 from audiodae.resample import resample
 from audiodae.sources import walk
 
@@ -156,7 +157,7 @@ def read_corpus(
 def _index(array_path: Path, index_path: Path) -> dict[str, Any] | None:
     """What says where each clip lies in the array, if both are there and of one decoding."""
     try:
-        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
+        index: dict[str, Any] = json.loads(read_regular(index_path))
         # Another process may be putting an array of more files in this one's place.
         samples = sum(Clip(**clip).samples for clip in index["clips"])
         [(int(rate), count) for rate, count in index["rates_hz"]]

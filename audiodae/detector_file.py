@@ -80,7 +80,7 @@ def _refuse_other_files(tensors: Path, card: Path) -> None:
 
 def _is_ours(card: Path) -> bool:
     try:
-        found = json.loads(card.read_text("utf-8"))
+        found = json.loads(read_regular(card))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("kind") == KIND
