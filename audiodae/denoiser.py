@@ -71,8 +71,8 @@ class DenoiserConfig:
             if not sizes[1] >= sizes[2] >= 1 or not 1 <= sizes[0] <= _MOST_CHANNELS:
                 raise ValueError(
                     f"channels {self.channels}, kernels {self.kernels} and strides {self.strides}: a "
-                    "convolution has one channel at least and {_MOST_CHANNELS} at most, a stride of 1 or "
-                    "more, and a kernel as long as its stride."
+                    f"convolution has 1 to {_MOST_CHANNELS} channels, a stride of 1 or more, and a kernel "
+                    "at least as long as its stride."
                 )
         if self.bands.count % math.prod(self.strides):
             raise ValueError(

@@ -581,7 +581,7 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         ("[model]\ndropout = 1.0", "dropout is 1.0, and not a number from 0 to below 1"),
         ("[model.bands]\ncompression = -3.0", "compression is -3.0"),
         ("[elbo]\nbeta = nan", "beta is nan, and not a number of 0 or more"),
-        ("[model]\nkernels = [2, 2]", "a kernel as long as its stride"),
+        ("[model]\nkernels = [2, 2]", "1 to 4096 channels, a stride of 1 or more, and a kernel"),
         ("[model]\nsample_rate = 8000\n[loss]\nlog_spectrum = 0.1", "below 4000 Hz"),
         ("[loss]\ncompression = 0.0", "compression is 0.0"),
         ("[loss]\nsnr = -0.1", "snr is -0.1"),
