@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from audiodae.config import check_range
-from audiodae.errors import AudiodaeError
 from audiodae.features import mel_matrix
 from audiodae.layers import Dense, Double, Halve
+from audiodae.phase import griffin_lim
 from audiodae.stft import Stft
 
 FLOOR_DB = -90.0  # of a mel band, against a full-scale sine; below it everything is silence
@@ -34,7 +34,6 @@ _CHOICES = {
 }
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _FIRST_LOGVAR = -3.0  # where the code starts as the principal components: sure enough to be of use
-_PHASE_ITERATIONS = 60
 _LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflow
 
 
@@ -233,7 +232,7 @@ class Autoencoder(nn.Module):
             return self._sound(torch.polar(magnitude, phase)[None])[0]
         # Half a hop at each end belongs to frames that are not there.
         trim = self._lead
-        sound = _griffin_lim(magnitude, self.stft, seed)
+        sound = griffin_lim(magnitude, self.stft, seed)
         return sound[trim : trim + magnitude.shape[0] * self.config.hop_length]
 
     def masked(self, noisy: Tensor) -> Tensor:
@@ -323,25 +322,3 @@ def _conv(config: AutoencoderConfig, code: int) -> tuple[nn.Sequential, nn.Seque
     encoder += [nn.Flatten(), nn.Linear(size, code)]
     decoder.append(nn.Flatten(1, 2))
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
-
-
-def _griffin_lim(magnitude: Tensor, stft: Stft, seed: int) -> Tensor:
-    """`(frames, bins)` -> `((frames - 1) * hop_length + n_fft,)`."""
-    try:
-        import librosa
-    except ImportError as error:
-        raise AudiodaeError(
-            "Turning a spectrogram into sound needs the package librosa, which is not installed: "
-            'run pip install "audiodae[families]".'
-        ) from error
-    sound = librosa.griffinlim(
-        magnitude.detach().cpu().numpy().T,
-        n_iter=_PHASE_ITERATIONS,
-        hop_length=stft.hop_length,
-        win_length=stft.n_fft,
-        n_fft=stft.n_fft,
-        window=stft.window(),
-        center=False,
-        random_state=seed,
-    )
-    return torch.from_numpy(sound).to(magnitude)

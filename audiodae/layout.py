@@ -95,3 +95,8 @@ def rows_of(batch: int, rows: Any) -> list[int]:
                 f"Row {row} cannot be reset: this stream has rows 0 to {batch - 1}."
             )
     return numbers
+
+
+def members_of(rows: list[int], size: int) -> list[int]:
+    """Numbers of the signals (or masks) of these rows, `size` of them in each."""
+    return [row * size + i for row in rows for i in range(size)]

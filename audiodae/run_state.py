@@ -72,6 +72,29 @@ def read_state(run: Path, recipe: Recipe, device: torch.device) -> dict[str, Any
     return state
 
 
+def changes(state: dict[str, Any], recipe: Recipe, held_out: dict[str, str]) -> list[str]:
+    """What to say where the seed is another than before, or the validation of other sounds.
+
+    `held_out` are the fingerprints of what is held out now.
+    """
+    lines = []
+    seed = state.get("seed", recipe.seed)  # earlier versions have noted none, nor what was held out
+    if seed != recipe.seed:
+        lines.append(
+            f"The seed is {recipe.seed}, and the steps before were taken with {seed}: from here on "
+            "the mixtures are others, and no single seed gives this training again. To begin with the "
+            "new one, use a new run folder."
+        )
+    before = state.get("held_out", held_out)
+    if other := [kind for kind in held_out if before.get(kind) != held_out[kind]]:
+        lines.append(
+            f"The held-out {' and '.join(other)} are not those of before (other folders, or another "
+            "held_out): figures of the validation do not compare with earlier ones, and what is held out "
+            "now may have been trained on."
+        )
+    return lines
+
+
 def load_weights(run: Path, net: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load those of a state into `net`. Raises `AudiodaeError` where they are another net's."""
     try:

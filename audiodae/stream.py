@@ -18,10 +18,11 @@ from audiodae.arrays import Array, Audio, Form, Home, array_namespace, copy, lik
 from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError
 from audiodae.frame_cleaner import FrameCleaner
-from audiodae.layout import Layout, rows_of, sound
+from audiodae.layout import Layout, members_of, rows_of, sound
 from audiodae.net import Engine, Net
 from audiodae.net_of import HasNet, net_of
 from audiodae.resample import Resampler, check_rate
+from audiodae.stream_state import check_state
 from audiodae.strength import Link, checked_limit, checked_link, checked_mix
 from audiodae.voice import RunningVoice
 
@@ -213,8 +214,8 @@ class Streamer:
             self._voice.give(0, 0)
             return
         rows = rows_of(self.batch, rows)
-        signals = _members(rows, self._signals // self.batch)
-        masks = _members(rows, self._masks // self.batch)
+        signals = members_of(rows, self._signals // self.batch)
+        masks = members_of(rows, self._masks // self.batch)
         with self._home.without_gradients():
             self._ready[signals] = 0.0
             self._frames.reset(signals, masks)
@@ -244,21 +245,7 @@ class Streamer:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        no_state = AudiodaeError("This is no state: what the `state` of a stream gave is wanted.")
-        if not isinstance(state, dict) or not isinstance(state.get("setup"), dict):
-            raise no_state
-        theirs, ours = state["setup"], self._setup()
-        if theirs != ours:
-            different = [name for name in ours if theirs.get(name) != ours[name]]
-            raise AudiodaeError(
-                "The state belongs to a stream with "
-                + ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
-                + "; this one has "
-                + ", ".join(f"{name}={ours[name]!r}" for name in different)
-                + ": make a Streamer with the same settings and model."
-            )
-        if not _is_like(self.state, state):  # before the first is set: half of a state is none
-            raise no_state
+        check_state(state, self.state)
         self._samples_in = state["samples_in"]
         self._samples_out = state["samples_out"]
         self.nonfinite = state["nonfinite"]
@@ -328,25 +315,3 @@ def _positive(name: str, value: int) -> int:
     if number < 1:
         raise AudiodaeError(f"{name} is {value!r}; a whole number from 1 up is wanted.")
     return number
-
-
-def _is_like(pattern: Any, state: Any) -> bool:
-    """Whether all that `pattern` has is in `state` too, in the dicts inside too, and of its kind.
-
-    Arrays are as many dimensions and rows; how long they are is a matter of what was heard.
-    """
-    if isinstance(pattern, dict):
-        return isinstance(state, dict) and all(
-            name in state and _is_like(value, state[name]) for name, value in pattern.items()
-        )
-    if hasattr(pattern, "shape"):
-        shape = getattr(state, "shape", ())
-        return len(shape) == len(pattern.shape) and shape[:1] == pattern.shape[:1]
-    if isinstance(pattern, int):
-        return hasattr(state, "__index__")
-    return not isinstance(pattern, tuple) or isinstance(state, list | tuple)
-
-
-def _members(rows: Sequence[int], size: int) -> list[int]:
-    """Numbers of the signals (or masks) of these rows, `size` of them in each."""
-    return [row * size + i for row in rows for i in range(size)]

@@ -33,8 +33,9 @@ from audiodae.errors import AudiodaeError
 from audiodae.lessons import Figures, Net, lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.optimizers import optimizer_of
+from audiodae.pace import Pace
 from audiodae.recipe import Recipe
-from audiodae.run_state import STATE, add_to_curve, load_weights, read_state, write_state
+from audiodae.run_state import STATE, add_to_curve, changes, load_weights, read_state, write_state
 from audiodae.together import (
     OthersGone,
     agree,
@@ -45,7 +46,6 @@ from audiodae.together import (
 from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
-_LINE_SECONDS = 10.0
 _PATIENCE = 20  # steps in a row without a finite loss before giving up
 
 
@@ -139,19 +139,18 @@ class Trainer:
 
     def _train(self, last: int, mixtures: Iterator[Mixture]) -> None:
         recipe = self.recipe
-        began = said = saved = time.monotonic()
-        audio_before, step_before = self.audio_seconds, self.step
-        recent, failures, waited, saved_step = math.nan, 0, 0.0, self.step
+        pace = Pace(self.step, self.audio_seconds)
+        saved = time.monotonic()
+        recent, failures, saved_step = math.nan, 0, self.step
         self.net.train()
         while self.step < last and not self._is_stopping():
             index, within = recipe.stage_at(self.step)
             stage = recipe.stages[index]
             for group in self.optimizer.param_groups:
                 group["lr"] = stage.rate_at(within)
-            asked = time.monotonic()
             try:
-                mixture = next(mixtures)
-                waited += time.monotonic() - asked
+                with pace.waiting():
+                    mixture = next(mixtures)
                 loss = self._one_step(mixture)
             except AudiodaeError as error:
                 if isinstance(error, OthersGone) and self._stopped():
@@ -172,19 +171,14 @@ class Trainer:
                         f"The loss or its gradient was not a number for {failures} steps in a row at step "
                         f"{self.step}: lower the learning rate; the last good state is in the run folder."
                     )
-            now = time.monotonic()
-            if self.rank == 0 and now - said > _LINE_SECONDS:
-                said = now
-                speed = (self.audio_seconds - audio_before) / (now - began)
-                eta = (now - began) / (self.step - step_before) * (recipe.steps - self.step)
+            if self.rank == 0 and pace.is_due():
                 self.say(
                     f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {recent:.4f}  "
-                    f"rate {stage.rate_at(within):.1e}  {speed:.0f} s/s  "
-                    f"{100 * waited / (now - began):.0f} % waiting for data  "
-                    f"{self.audio_seconds / 3600:.1f} h heard  ETA {_clock(eta)}"
+                    f"rate {stage.rate_at(within):.1e}  "
+                    + pace.told(self.step, recipe.steps, self.audio_seconds)
                 )
             # Not while losses are no numbers: the state before them is what can be gone on with.
-            due = now - saved > 60 * recipe.checkpoint_minutes and not failures
+            due = time.monotonic() - saved > 60 * recipe.checkpoint_minutes and not failures
             if self.rank == 0 and due:
                 self.save(recent)
                 saved, saved_step = time.monotonic(), self.step
@@ -323,26 +317,5 @@ class Trainer:
             group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0 and not self.is_over:
             self.say(f"resumed {self.run} at step {self.step}")
-            seed = self.recipe.seed  # earlier versions have noted none, nor what was held out
-            self._compare(state.get("held_out", self._held_out), state.get("seed", seed))
-
-    def _compare(self, before: dict[str, str], seed: int) -> None:
-        """Say where the validation is of other sounds than that of the steps before, and the seed another."""
-        if seed != self.recipe.seed:
-            self.say(
-                f"The seed is {self.recipe.seed}, and the steps before were taken with {seed}: from here on "
-                "the mixtures are others, and no single seed gives this training again. To begin with the "
-                "new one, use a new run folder."
-            )
-        now = self._held_out
-        if other := [kind for kind in now if before.get(kind) != now[kind]]:
-            self.say(
-                f"The held-out {' and '.join(other)} are not those of before (other folders, or another "
-                "held_out): figures of the validation do not compare with earlier ones, and what is held out "
-                "now may have been trained on."
-            )
-
-
-def _clock(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"{minutes // 60}:{minutes % 60:02d} h"
+            for line in changes(state, self.recipe, self._held_out):
+                self.say(line)

@@ -43,7 +43,8 @@ ROWS = [
         "signals",
     }
     | {"audio"},
-    {"features", "fixed_step", "gain", "judges", "layers", "layout", "net", "strength"},
+    {"features", "fixed_step", "gain", "judges", "layers", "layout", "net", "phase", "strength"}
+    | {"stream_state"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "job", "plan", "report", "plot", "dry_run"}
@@ -71,6 +72,7 @@ ROWS = [
         "averages",
         "board",
         "optimizers",
+        "pace",
         "run_state",
         "trainer",
         "together",

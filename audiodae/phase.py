@@ -1,0 +1,37 @@
+"""A phase for magnitudes that have none."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audiodae.errors import AudiodaeError
+from audiodae.stft import Stft
+
+_ITERATIONS = 60
+
+
+def griffin_lim(magnitude: Tensor, stft: Stft, seed: int) -> Tensor:
+    """Magnitudes `(frames, bins)` -> samples `((frames - 1) * hop_length + n_fft,)` that have them nearly.
+
+    Fast Griffin-Lim (Perraudin et al., 2013) from a start that `seed` decides. Raises `AudiodaeError` when
+    librosa is not installed.
+    """
+    try:
+        import librosa
+    except ImportError as error:
+        raise AudiodaeError(
+            "Turning a spectrogram into sound needs the package librosa, which is not installed: "
+            'run pip install "audiodae[families]".'
+        ) from error
+    sound = librosa.griffinlim(
+        magnitude.detach().cpu().numpy().T,
+        n_iter=_ITERATIONS,
+        hop_length=stft.hop_length,
+        win_length=stft.n_fft,
+        n_fft=stft.n_fft,
+        window=stft.window(),
+        center=False,
+        random_state=seed,
+    )
+    return torch.from_numpy(sound).to(magnitude)
