@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -30,12 +31,15 @@ class AtomicFile:
     """An empty file open as `fd` at `path`, which `commit` turns into `target`.
 
     With `replace` False nothing that is, or meanwhile appears, under the target's name is replaced.
+    What is replaced keeps its rights, and where it is a symbolic link what that leads to is replaced.
     Raises AudioError where the target cannot be: no such folder, a folder itself, write-protected,
     a name too long, there already, or just being written by someone else. `discard` (also after a
     failed `commit`) leaves nothing behind. As a context manager it commits on a clean end.
     """
 
     def __init__(self, target: Path, salt: str = "", *, replace: bool = True) -> None:
+        if replace and os.path.islink(target):
+            target = Path(os.path.realpath(target))
         self.target, self.replace = target, replace
         _check_target(target)
         if not replace and os.path.lexists(target):
@@ -88,7 +92,9 @@ class AtomicFile:
         self._write(head)
 
     def commit(self) -> None:
-        """Put the file under its final name."""
+        """Put the file under its final name; does nothing after the first time, or after `discard`."""
+        if self._done:
+            return
         try:
             # Network file systems report a full disk only when a handle closes; ours has to hold
             # the lock.
@@ -107,6 +113,8 @@ class AtomicFile:
 
     def _put(self) -> None:
         if self.replace:
+            with contextlib.suppress(OSError):  # nothing is there, or the file system has no rights
+                os.chmod(self.path, stat.S_IMODE(os.stat(self.target).st_mode))
             os.replace(self.path, self.target)
             return
         try:

@@ -149,7 +149,7 @@ class _Track:
             self.reader = self._files.enter_context(Reader(job.source))
             self.info = self.reader.info
             self._waiting: Samples = np.zeros((self.info.channels, 0), np.float32)
-            # The target is entered first and thus finished last, when the residue is safe.
+            # The target is entered first, so it gets its name last, when the residue has its own.
             self._writer = self._files.enter_context(self._create(job.target, options))
             if job.residue is not None:
                 self._residue = self._files.enter_context(self._create(job.residue, options))
@@ -234,6 +234,9 @@ class _Track:
                 about = {"source": str(self.job.source), "seconds": round(self.seconds, 3)}
                 voice = self.voice or VoiceTrack(self.info.sample_rate, 1.0)
                 self._vad.write(json.dumps(voice.plain(about)).encode())
+            for writer in (self._writer, self._residue):
+                if writer is not None:
+                    writer.finish()  # before any of them has its name
             self._files.close()
         except Exception as error:
             self.fail(error)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "auto"
 """Stands for the shipped model that fits a recording's sample rate: see `model_for`."""
-FULL_BAND_RATE = 32_000
 LOWER_RATE = 16_000  # of recordings for the other model, which stands for both where one has to
+FULL_BAND_RATE = 32_000
 """From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
 
@@ -74,6 +74,8 @@ def checkpoint_path(name_or_path: str | os.PathLike[str], kind: str | None = Non
     Where there is none, the names of one `kind` are offered, or all of them.
     """
     text = os.fspath(name_or_path)
+    if not text:  # it would be the folder where one is
+        raise CheckpointError("The name of the model is empty: is a variable not set?")
     shipped = pretrained_folder() / f"{text}.safetensors"
     if os.sep not in text and shipped.is_file():
         return shipped

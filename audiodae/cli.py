@@ -35,7 +35,12 @@ _COMMANDS = {
 # packages that not every install has -> the extra that brings them
 _EXTRAS = {"torch": "torch", "torchaudio": "train", "pytorch_optimizer": "train"}
 # and commands that need more than the first package they miss
-_EXTRA_OF_COMMAND = {"export": "export", "train": "train", "tune": "tune"} | dict.fromkeys(
+_EXTRA_OF_COMMAND = {
+    "evaluate": "metrics",
+    "export": "export",
+    "train": "train",
+    "tune": "tune",
+} | dict.fromkeys(
     ("anomaly", "compress", "decompress", "embed", "generate", "interpolate"), "families"
 )
 

@@ -126,8 +126,10 @@ def live(**given: Any) -> None:
     except KeyboardInterrupt:
         pass  # the usual way to end
     finally:
-        engine.stop()
-    click.echo(summary(engine.tally, rate, restarts), err=True)
+        try:
+            engine.stop()
+        finally:
+            click.echo(summary(engine.tally, rate, restarts), err=True)
 
 
 def _engine(rate: int, given: dict[str, Any]) -> Live:

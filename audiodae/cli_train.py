@@ -92,9 +92,9 @@ def train(
     """
     from audiodae.training import check_folders, family_recipe, train_folders
 
-    if family and recipe:
+    if family is not None and recipe:
         raise click.UsageError("--family is a recipe of its own: give it or --recipe, not both.")
-    if family:
+    if family is not None:
         recipe = family_recipe(family)
     if check:
         check_folders(speech, noise, rir, recipe, run, cache)

@@ -31,7 +31,7 @@ class FilledPath(click.Path):
 
 # Shells complete file names only where they are told that one is wanted. Whether it is there, and
 # may be read, others say: it may be a pattern, the name of a model, or new.
-NAME = click.Path(readable=False)
+NAME = FilledPath(readable=False)
 
 
 def device_option(default: str, *, chosen: bool = True) -> Callable[[Any], Any]:

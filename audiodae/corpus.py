@@ -34,6 +34,7 @@ from audiodae.regular import read_regular
 from audiodae.resample import resample
 from audiodae.sources import walk
 
+GENERATED = "generated"  # the folder, and so the category, of generated noise
 INT16_SCALE = 32767.0
 _CACHE_FORMAT = 3  # what is decoded in another way is another array
 _READ_SAMPLES = 1 << 20
@@ -204,6 +205,7 @@ def _decode(
             array.write(samples.tobytes())
             relative = path.relative_to(folder)
             category = relative.parts[0] if len(relative.parts) > 1 else folder.name
+            category = GENERATED if folder.name == GENERATED else category
             clips.append(
                 {"name": str(relative), "category": category, "group": group}
                 | {"start": start, "samples": len(samples)}

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.corpus import INT16_SCALE, Corpus
+from audiodae.corpus import GENERATED, INT16_SCALE, Corpus
 from audiodae.errors import AudioError
 
-GENERATED = "generated"  # the folder, and so the category, of generated noise
 _TRIES = 4  # crops of speech looked at before a quiet one is taken
 
 

@@ -6,6 +6,7 @@ The noisy recording itself is always the first row: a denoiser that does not bea
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -234,7 +235,7 @@ def _refuse_place(json_file: Path) -> None:
         raise AudiodaeError(
             f"The figures would be written to {json_file}, but they are JSON: {wanted}"
         )
-    if json_file.is_file() and not is_report(json_file, JSON_KEYS):
+    if os.path.lexists(json_file) and not is_report(json_file, JSON_KEYS):
         raise AudiodaeError(
             f"The figures are not written to {json_file}: a file of that name is there already, and holds "
             f"no figures of audiodae's: {wanted}"

@@ -56,13 +56,18 @@ def probe(path: Path) -> AudioInfo:
     command += ["-of", "json", *_input(path)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            start_new_session=True,  # as below
         )
         found: dict[str, Any] = {} if done.returncode else json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise AudioError(f"{path} could not be examined by ffprobe: {error}") from error
     if not found.get("streams"):
-        why = _first_line(done.stderr).removeprefix(f"file:{path}: ") or "it has no audio track"
+        silent = "ffprobe was stopped" if done.returncode < 0 else "it has no audio track"
+        why = _first_line(done.stderr).removeprefix(f"file:{path}: ") or silent
         raise AudioError(f"{path} cannot be read as audio: {why}.")
     stream, container = found["streams"][0], found.get("format", {})
     sample_rate = int(_number(stream.get("sample_rate")) or 0)

@@ -139,7 +139,7 @@ def interpolate(
 def places(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
     """`FOLDER/NAME.wav` of each. Raises `AudiodaeError` where one is there, unless `overwrite`."""
     paths = [folder / f"{name}.wav" for name in names]
-    there = [path for path in paths if path.exists()]
+    there = [path for path in paths if os.path.lexists(path)]
     if there and not overwrite:
         raise AudiodaeError(f"{there[0]} is there already: --overwrite replaces it.")
     return paths

@@ -174,8 +174,10 @@ class Live:
             self._work.put(False)
             self._thread.join()
             self._thread = None
-        if self.error is not None:
+        if isinstance(self.error, AudiodaeError):
             raise self.error
+        if self.error is not None:
+            raise AudiodaeError(f"The cleaning failed: {self.error!r}.") from self.error
 
     def _run(self) -> None:
         try:

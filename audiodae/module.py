@@ -16,6 +16,7 @@ except ImportError as error:
 
 from audiodae.api import Denoiser, load
 from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, LOWER_RATE, model_for
+from audiodae.errors import AudiodaeError
 from audiodae.resample import check_rate
 from audiodae.strength import Link, checked_limit, checked_link, checked_mix
 
@@ -34,7 +35,8 @@ class Denoise(nn.Module):
     gradient goes through it.
 
     Args:
-        sample_rate: of the waveforms in Hz; None is the model's own, 16 kHz without a model.
+        sample_rate: of the waveforms in Hz; None is the model's own. Where none is named either, each
+            call has to tell it.
         model: a shipped model's name or the path of a `.safetensors` file; without it the shipped
             models are all held, and each waveform is cleaned by the one for its rate.
         mix, attenuation_limit_db, link: as for `audiodae.Streamer`.
@@ -59,7 +61,9 @@ class Denoise(nn.Module):
             names = [model_for(LOWER_RATE), model_for(FULL_BAND_RATE)]
         nets = [cast("DenoiserNet", load(name, engine="torch").net) for name in names]
         self.nets = nn.ModuleList(nets)
-        self.sample_rate = nets[0].sample_rate if sample_rate is None else check_rate(sample_rate)
+        self.sample_rate = None if sample_rate is None else check_rate(sample_rate)
+        if sample_rate is None and model != DEFAULT_MODEL:
+            self.sample_rate = nets[0].sample_rate
         self.mix = checked_mix(mix)
         self.attenuation_limit_db = checked_limit(attenuation_limit_db)
         self.link = checked_link(link)
@@ -68,9 +72,15 @@ class Denoise(nn.Module):
         """`(samples,)`, `(channels, samples)` or `(batch, channels, samples)`; the same comes out.
 
         Same dtype, device, shape and alignment. `sample_rate` in Hz replaces the module's for this
-        waveform. Raises `AudioError` for a tensor that is no plausible audio.
+        waveform. Raises `AudioError` for a tensor that is no plausible audio, `AudiodaeError` where the
+        rate chooses the model and none was given.
         """
         rate = self.sample_rate if sample_rate is None else check_rate(sample_rate)
+        if rate is None:
+            raise AudiodaeError(
+                "The model is chosen by the sample rate of the waveform, and none was given: pass it "
+                "(`denoise(waveform, 48000)`, `audiodae.Denoise(sample_rate=48000)`), or name a model."
+            )
         net = cast("DenoiserNet", self.nets[-1 if rate >= FULL_BAND_RATE else 0])
         return Denoiser(net)(
             waveform,

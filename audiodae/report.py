@@ -15,6 +15,7 @@ from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError
 from audiodae.job import Job
 from audiodae.options import Options
+from audiodae.regular import read_regular
 
 _KEYS = ("audiodae", "model", "settings", "totals", "files")
 
@@ -110,7 +111,7 @@ def is_report(path: Path, keys: Collection[str] = _KEYS) -> bool:
     content.
     """
     try:
-        document = json.loads(path.read_bytes() or b"null")
+        document = json.loads(read_regular(path) or b"null")
     except (OSError, ValueError, RecursionError):
         return False
     return document is None or (isinstance(document, dict) and set(keys) <= document.keys())

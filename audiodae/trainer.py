@@ -130,7 +130,7 @@ class Trainer:
                 write_whole(self.run / "recipe.json", lambda file: file.write(plain))
                 self.board = Board(self.run, self.step, self.say)
             try:
-                with deaths_told(), contextlib.closing(self._mixtures(last)) as mixtures:
+                with contextlib.closing(self._mixtures(last)) as mixtures:
                     self._train(last, mixtures)
             finally:
                 if self.board is not None:
@@ -149,9 +149,10 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = stage.rate_at(within)
             try:
-                with pace.waiting():
-                    mixture = next(mixtures)
-                loss = self._one_step(mixture)
+                with deaths_told():
+                    with pace.waiting():
+                        mixture = next(mixtures)
+                    loss = self._one_step(mixture)
             except AudiodaeError as error:
                 if isinstance(error, OthersGone) and self._stopped():
                     break

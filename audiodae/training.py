@@ -15,9 +15,9 @@ from audiodae import together
 from audiodae.ahead import check_workers, default_workers
 from audiodae.audio import Writer
 from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, pretrained_folder
-from audiodae.corpus import Corpus, read_corpus
+from audiodae.corpus import GENERATED, Corpus, read_corpus
 from audiodae.denoiser import DenoiserConfig
-from audiodae.draw import GENERATED, parted
+from audiodae.draw import parted
 from audiodae.errors import AudiodaeError
 from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
@@ -61,14 +61,14 @@ def train_folders(
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # also where batches are pinned
     start_from: Net | None = None
-    if init and recipe.autoencoder is not None:
+    if init is not None and recipe.autoencoder is not None:
         start_from = load_autoencoder(init, chosen)
-    elif init:
+    elif init is not None:
         start_from = net = load_denoiser(init, chosen)
         if recipe.model == DenoiserConfig():  # the recipe asks for no shape of its own
             recipe = replace(recipe, model=net.config)
-    if init and (run / STATE).exists():
-        print(f"{run} goes on from where it stopped; --init is for beginning.", file=sys.stderr)
+    if init is not None and (run / STATE).exists():
+        _say(f"{run} goes on from where it stopped; --init is for beginning.")
     try:
         with stop.waiting():  # before the first step nothing would be lost
             together.join(chosen)

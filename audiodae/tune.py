@@ -151,7 +151,9 @@ def _check_same(study: Any, asked: dict[str, Any], run: Path) -> None:
     """Raise `AudiodaeError` where earlier trials were of something else: no loss could be compared."""
     before = study.user_attrs.get(_ASKED)
     if before is not None and study.trials:
-        other = [key for key in asked if key != "recipe" and asked[key] != before[key]]
+        other = [
+            key for key in asked if key != "recipe" and asked[key] != before.get(key, asked[key])
+        ]
         other += _changed(json.loads(before["recipe"]), json.loads(asked["recipe"]))
         if other:
             raise AudiodaeError(

@@ -85,7 +85,7 @@ def mirrored(
                 f"{taken[place]} and {item.source} would both become {goes}: rename one of them, or give "
                 "them in two runs with different -o."
             )
-        if goes.exists() and not overwrite:
+        if os.path.lexists(goes) and not overwrite:
             raise AudiodaeError(f"{goes} is there already: --overwrite replaces it.")
         taken[place] = item.source
         targets[item.source] = goes

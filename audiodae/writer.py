@@ -97,7 +97,12 @@ class Writer:
         self.frames += count
 
     def close(self) -> None:
-        """Finish the file, check it, and put it under its name; nothing after the first time."""
+        """Finish the file and put it under its name; nothing after the first time."""
+        self.finish()
+        self._temporary.commit()
+
+    def finish(self) -> None:
+        """Write what is left and check the file: all that can fail but for its name."""
         if self._file.closed:
             return
         try:
@@ -111,7 +116,6 @@ class Writer:
         except BaseException:
             self.abort()
             raise
-        self._temporary.commit()
 
     def abort(self) -> None:
         """Give up: the unfinished file is removed and what was under the name stays."""

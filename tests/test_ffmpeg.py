@@ -135,6 +135,20 @@ def test_a_video_without_sound_and_a_broken_file_are_sentences(tmp_path):
         Reader(tmp_path / "x.m4a")
 
 
+def test_a_stopped_ffprobe_is_no_recording_without_sound(tmp_path, monkeypatch):
+    for name in ("ffmpeg", "ffprobe"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\nps -o pgid= -p $$ > group\nkill -KILL $$\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.m4a").write_bytes(bytes(range(256)))
+    with pytest.raises(AudioError, match="ffprobe was stopped"):
+        Reader(tmp_path / "x.m4a")
+    # Ctrl-C comes to all of a group, and it must stop us.
+    assert int((tmp_path / "group").read_text()) != os.getpgrp()
+
+
 @needs_ffmpeg
 def test_a_cut_stream_gives_what_is_there_and_says_so(tmp_path):
     path = tmp_path / "x.mkv"

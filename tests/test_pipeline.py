@@ -348,6 +348,8 @@ def test_a_module_without_a_model_cleans_each_rate_by_its_own(rate):
     expected = audiodae.load(engine="torch")(sound, rate)
     assert torch.equal(audiodae.Denoise()(sound, rate), expected)
     assert torch.equal(audiodae.Denoise(rate)(sound), expected)
+    with pytest.raises(AudiodaeError, match="chosen by the sample rate"):
+        audiodae.Denoise()(sound)
 
 
 @pytest.mark.parametrize("cast", ["half", "bfloat16", "double"])

@@ -174,6 +174,37 @@ def test_weights_that_are_no_numbers_are_refused_with_their_file_s_name(
     )
 
 
+@needs_devices
+def test_a_report_that_is_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "report.json")
+    words = ("--report", folder / "report.json")
+    result = run("clean", folder / "in", "-o", folder / "out", *words)
+    assert result.exit_code == 1 and "report.json" in result.output
+    result = run("evaluate", folder / "in", folder / "in", "--json", folder / "report.json")
+    assert result.exit_code == 1 and "report.json" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("clean", "in/a.wav", "-o", "x.wav", "--model"),
+        ("embed", "in/a.wav", "-o", "x.npz", "--model"),
+        ("evaluate", "in", "in", "--model"),
+        ("train", "--speech", "in", "--run", "x", "--check", "--family"),
+        ("train", "--speech", "in", "--run", "x", "--init"),
+    ],
+    ids=" ".join,
+)
+def test_an_unset_variable_is_not_the_model_that_lies_here(
+    folder: Path, words: tuple[str, ...], model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(model_path.with_suffix(suffix), folder / f"model{suffix}")
+    monkeypatch.chdir(folder)
+    assert run(*words, "").exit_code != 0
+    assert sorted(os.listdir(folder)) == ["in", "model.json", "model.safetensors"]
+
+
 @pytest.mark.parametrize(
     "option", ["--residue", "--plot", "--vad", "--report", "--model", "--subtype"]
 )

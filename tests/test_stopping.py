@@ -244,6 +244,32 @@ def test_where_one_of_the_processes_is_killed_the_first_saves_and_all_are_told(r
     assert torch.load(root / "bereft" / "state.pt", weights_only=True)["step"] == 5
 
 
+@needs_fork
+def test_a_mixing_process_that_is_killed_costs_no_step_that_was_taken(root: Path) -> None:
+    program = """
+import os, signal
+from audiodae.cli import main
+from audiodae.mixer import Mixer
+
+batch = Mixer.batch
+
+def killed(self, step, *rest):
+    if step == 9 and os.getppid() == TRAINING:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, step, *rest)
+
+TRAINING = os.getpid()
+Mixer.batch = killed
+main()
+"""
+    words = [*command(root, "orphan")[3:], "--workers", "1"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True)
+    assert done.returncode == 1 and b"A process that mixed" in done.stderr, done.stderr
+    assert b"Traceback" not in done.stderr
+    # The two batches that it had ready may be lost with it.
+    assert torch.load(root / "orphan" / "state.pt", weights_only=True)["step"] >= 6
+
+
 def test_processes_that_would_end_at_different_steps_do_not_begin(root: Path) -> None:
     processes = together(root, "apart", ("--steps", "2"), ("--steps", "3"))
     errors = [process.communicate(timeout=300)[1] for process in processes]

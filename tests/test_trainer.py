@@ -490,8 +490,10 @@ def test_generated_noise_is_trained_with_and_not_held_out(root: Path, tmp_path: 
                 [root / "speech"], without, [], recipe, tmp_path / "cache", torch.device("cpu")
             )
     for seed_of_the_name in (0, 6, 14):
-        for path in list(generated.iterdir()):
-            path.rename(generated / f"noise-{seed_of_the_name}-{path.stem[-4:]}.wav")
+        (generated / f"of {seed_of_the_name}").mkdir()  # folders in it are no categories
+        for path in list(generated.rglob("*.wav")):
+            name = f"noise-{seed_of_the_name}-{path.stem[-4:]}.wav"
+            path.rename(generated / f"of {seed_of_the_name}" / name)
         training, validation = make_mixers(
             [root / "speech"], noise, [], recipe, tmp_path / "cache", torch.device("cpu")
         )

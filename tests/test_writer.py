@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from audiodae import atomic, formats
 from audiodae.atomic import AtomicFile, reason
@@ -208,6 +210,20 @@ def test_places_that_cannot_be_written_are_named_in_a_sentence(tmp_path):
             Writer(tmp_path / name, 16000, 2)
     assert names(tmp_path) == ["folder.wav", "kept.wav"]
     assert (tmp_path / "kept.wav").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_what_is_replaced_keeps_its_rights_and_a_link_stays_one(tmp_path):
+    (tmp_path / "far").mkdir()
+    real, link = tmp_path / "far" / "private.wav", tmp_path / "link.wav"
+    real.write_bytes(b"old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    with Writer(link, 16000, 1) as writer:
+        writer.write(np.zeros((1, 100), np.float32))
+    assert link.is_symlink() and soundfile.info(real).frames == 100
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+    assert names(tmp_path) == ["far", "link.wav"] and names(tmp_path / "far") == ["private.wav"]
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc on this system")
