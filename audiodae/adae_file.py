@@ -65,7 +65,9 @@ def to_bytes(content: Compressed) -> bytes:
 def from_bytes(data: bytes, path: object) -> Compressed:
     """Raises `AudioError`, naming `path`, for anything but what `to_bytes` made, whole."""
     if data[: len(MAGIC)] != MAGIC:
-        raise AudioError(f"{path} is not a file that audiodae compressed: it begins otherwise.")
+        raise AudioError(
+            f"{path} is not a file that audiodae compressed: it does not start with ADAE."
+        )
     shortest = len(MAGIC) + 2 + _FIELDS.size + _CRC.size
     if len(data) < shortest or _CRC.unpack(data[-4:])[0] != zlib.crc32(data[:-4]):
         raise AudioError(
@@ -82,12 +84,14 @@ def from_bytes(data: bytes, path: object) -> Compressed:
         sha256, rate, samples, patches, latent, step = _FIELDS.unpack_from(data[:-4], begin)
     except struct.error as error:
         raise AudioError(
-            f"{path} has a header that makes no sense: it was not written by us."
+            f"{path} has a header that makes no sense: it was not written by audiodae."
         ) from (error)
     payload = data[begin + _FIELDS.size : -_CRC.size]
     numbers = rate and samples and patches and latent
     if not numbers or not 0.0 < step < math.inf or not payload or len(payload) % 4:
-        raise AudioError(f"{path} has a header that makes no sense: it was not written by us.")
+        raise AudioError(
+            f"{path} has a header that makes no sense: it was not written by audiodae."
+        )
     return Compressed(model, sha256, rate, samples, patches, latent, step, payload)
 
 

@@ -110,7 +110,7 @@ def deaths_told() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise AudiodaeError(
-            "A process that mixed was ended from outside, perhaps for want of memory (in a container also "
+            "A process that mixed was killed, perhaps because memory ran out (in a container also "
             f"of {_SHARED}): start again with fewer --workers."
         ) from error
 

@@ -1,9 +1,9 @@
 """A file that appears under its name whole, or not at all.
 
-It grows under a hidden name in the target's folder and is renamed when done. The hidden name
-follows from the target's, so what a killed run left behind is taken over by the next one instead of
-piling up; a lock, which the system drops when a process dies, tells a dead leftover from a file
-being written.
+It grows under a hidden name in the target's folder and is renamed when done. The hidden name follows from
+the target's, so what a killed run left behind is taken over by the next one instead of piling up (all but
+what it was copying into a roomier container just then); a lock, which the system drops when a process dies,
+tells a dead leftover from a file being written.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class AtomicFile:
     def _appeared(self) -> AudioError:
         return AudioError(
             f"{self.target} was not there when the work began, and is now: it stays as it is. "
-            "Remove it, or say --overwrite."
+            "Remove it, or use --overwrite."
         )
 
     def discard(self) -> None:

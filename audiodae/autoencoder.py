@@ -230,7 +230,7 @@ class Autoencoder(nn.Module):
         magnitude = magnitude * self._full_scale()
         if phase is not None:
             return self._sound(torch.polar(magnitude, phase)[None])[0]
-        # Half a hop at each end belongs to frames that are not there.
+        # What is before the first hop and after the last belongs to frames that are not there.
         trim = self._lead
         sound = griffin_lim(magnitude, self.stft, seed)
         return sound[trim : trim + magnitude.shape[0] * self.config.hop_length]

@@ -73,7 +73,7 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     show_default=True,
     help="voice: for people, as clean as can be. asr: for speech recognition, a floor is left.",
 )
-@click.option("--mix", type=float, help="From 0 (as it came) to 1 (cleaned).  [default: preset's]")
+@click.option("--mix", type=float, help="0 (original) to 1 (cleaned).  [default: preset's]")
 @click.option(
     "--attenuation-limit",
     "attenuation_limit_db",
@@ -86,7 +86,8 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     type=_LINK,
     default="linked",
     show_default=True,
-    help="linked: one mask, the image stays. each: every channel alone. mid: their mean on all.",
+    help="linked: one mask, so the stereo image stays. each: every channel on its own. "
+    "mid: the cleaned mean on all.",
 )
 # As it was called before, when it meant something else than the --channels of `live`.
 @click.option("--channels", "link_as_channels", type=_LINK, hidden=True)
@@ -109,7 +110,7 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     type=click.Choice(["auto", "onnx", "torch"]),
     default="auto",
     show_default=True,
-    help="Who runs the model. auto: ONNX Runtime on the CPU if it can, else PyTorch.",
+    help="Runtime to use. auto: ONNX Runtime on the CPU if it can, else PyTorch.",
 )
 @click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes on a CPU."
@@ -167,9 +168,13 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
             f"`{PIPE}` goes to standard output; this is for files:",
         )
         if len(sources) > 1:
-            raise click.UsageError("`-` is a stream and goes alone, without other sources.")
+            raise click.UsageError("`-` cannot be combined with other sources.")
         if given["encoding"] is None:
-            refuse(ctx, _OF_RAW_PCM, "A WAV stream says it itself; raw PCM needs --encoding too:")
+            refuse(
+                ctx,
+                _OF_RAW_PCM,
+                "A WAV stream carries this itself; for raw PCM also give --encoding:",
+            )
         _clean_pipe(options, given)
         return
     refuse_dashes(ctx, ("target", "residue", "plot", "vad"))

@@ -32,10 +32,11 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 @click.option(
     "--fineness",
     type=float,
-    help="Quantiser step in deviations of the latent: smaller is finer and larger.  [default: 0.35]",
+    help="Quantiser step in deviations of the latent: smaller means better sound and larger files.  "
+    "[default: 0.35]",
 )
 @click.option("--measure", is_flag=True, help="Decode again and say how good it is.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_OVERWRITE
 @_DEVICE
 @_QUIET

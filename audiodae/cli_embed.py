@@ -37,7 +37,9 @@ DEFAULT = "vanilla-16k"
 )
 @click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @device_option("cpu")
-@click.option("--overwrite", is_flag=True, help="Replace a file that holds no embeddings, too.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace a file that is not an embedding file."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.pass_context
 def embed(

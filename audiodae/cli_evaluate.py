@@ -25,12 +25,17 @@ _FOLDER = FilledPath(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--enhanced", type=_FOLDER, multiple=True, help="Folder of cleaned files; repeatable."
 )
-@click.option("--json", "json_file", type=FilledPath(dir_okay=False, path_type=Path))
+@click.option(
+    "--json",
+    "json_file",
+    type=FilledPath(dir_okay=False, path_type=Path),
+    help="Also write the figures of every clip.",
+)
 @click.option(
     "--dnsmos-every", type=click.IntRange(0), help="DNSMOS of every Nth clip; 0: of none."
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many clips.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Measure only the first N clips.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @device_option("cpu")
 def evaluate(
     noisy: Path,

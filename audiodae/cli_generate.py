@@ -27,7 +27,14 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 
 @click.command(short_help="New noise, out of a latent space.")
 @_FOLDER
-@click.option("-n", "--count", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(1, 1_000_000),
+    default=10,
+    show_default=True,
+    help="How many sounds.",
+)
 @click.option(
     "--like",
     type=NAME,
@@ -36,7 +43,13 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
     help="Sound like these recordings; repeatable.",
 )
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Length of each.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same sounds.",
+)
 @_MODEL
 @_OVERWRITE
 @_DEVICE

@@ -51,10 +51,12 @@ def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_list_devices,
-    help="Show the devices and end.",
+    help="List the devices and exit.",
 )
 @click.option("--model", type=NAME, metavar="NAME|FILE", help="See `audiodae models`.")
-@click.option("--mix", type=_Range(0, 1), default=1.0, help="0 (as it came) to 1 (cleaned).")
+@click.option(
+    "--mix", type=_Range(0, 1), default=1.0, show_default=True, help="0 (original) to 1 (cleaned)."
+)
 @click.option(
     "--attenuation-limit",
     "attenuation_limit_db",
@@ -63,22 +65,28 @@ def _list_devices(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Turn nothing down by more than this.",
 )
 @click.option("--rate", "sample_rate", type=int, metavar="HZ", help="[default: the input device's]")
-@click.option("--channels", type=click.IntRange(1, MOST_CHANNELS), default=1, show_default=True)
+@click.option(
+    "--channels",
+    type=click.IntRange(1, MOST_CHANNELS),
+    default=1,
+    show_default=True,
+    help="Of both devices.",
+)
 @click.option(
     "--block-ms",
     type=_Range(1, 500),
     default=10.0,
     show_default=True,
-    help="Sound exchanged at a time.",
+    help="Length of a block.",
 )
 @click.option(
     "--headroom-ms",
     type=_Range(0, 500),
     default=10.0,
     show_default=True,
-    help="Delay more by this, so that less comes late.",
+    help="Extra delay, so that fewer blocks come late.",
 )
-@click.option("--duration", type=_Range(0), metavar="SECONDS", help="End after this long.")
+@click.option("--duration", type=_Range(0), metavar="SECONDS", help="Stop after this long.")
 def live(**given: Any) -> None:
     """Clean what a microphone hears while it hears it.
 

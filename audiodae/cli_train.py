@@ -49,7 +49,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     "--run",
     type=FilledPath(file_okay=False, path_type=Path),
     required=True,
-    help="Folder for checkpoints; a training there is gone on with.",
+    help="Folder for checkpoints; an unfinished training there is resumed.",
 )
 @click.option(
     "--init",

@@ -22,14 +22,22 @@ from audiodae.signals import heeding_signals
     "--run",
     type=FilledPath(file_okay=False, path_type=Path),
     required=True,
-    help="Folder for the study; a search there is gone on with.",
+    help="Folder for the study; a search there is resumed.",
 )
 @click.option(
-    "--trials", type=click.IntRange(1), default=20, show_default=True, help="Trainings in all."
+    "--trials",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="In total, earlier ones included.",
 )
-@click.option("--steps", type=click.IntRange(1), default=500, show_default=True, help="Of a trial.")
 @click.option(
-    "--most-parameters", type=click.IntRange(1), help="Neither train nor count larger nets."
+    "--steps", type=click.IntRange(1), default=500, show_default=True, help="Of each trial."
+)
+@click.option(
+    "--most-parameters",
+    type=click.IntRange(1),
+    help="Skip larger nets; they do not count as trials.",
 )
 def tune(
     speech: tuple[Path, ...],

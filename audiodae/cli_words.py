@@ -76,7 +76,7 @@ def refuse_dashes(ctx: click.Context, names: Collection[str]) -> None:
         if parameter.name in names and str(ctx.params[parameter.name]) == PIPE:
             raise click.UsageError(
                 f"{max(parameter.opts, key=len)} -: files are not written to standard output; for "
-                "that, use `audiodae clean - < FILE > OUT`. What is really called `-` is `./-`."
+                "that, use `audiodae clean - < FILE > OUT`. For a file really named `-`, write `./-`."
             )
 
 
@@ -89,8 +89,8 @@ def check_report(path: Path, overwrite: bool) -> None:
         raise AudiodaeError(f"The report {path} cannot be written: its folder is not there.")
     if not overwrite and os.path.lexists(path) and not is_report(path):
         raise AudiodaeError(
-            f"The report {path} is not written: a file of that name is there already, and is no report "
-            "of audiodae's. Choose another name, or say --overwrite."
+            f"The report {path} is not written: a file of that name exists already, and is not a "
+            "report of audiodae. Choose another name, or use --overwrite."
         )
 
 

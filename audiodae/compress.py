@@ -91,7 +91,7 @@ def _check(content: Compressed, model: Trained) -> None:
     if (content.patches, content.latent) != (-(-samples // config.patch_samples), config.latent):
         raise AudioError(
             f"It says {content.patches} patches of {content.latent} numbers for {content.samples} samples, "
-            "which do not go together: it was not written by us."
+            "which do not go together: it was not written by audiodae."
         )
 
 

@@ -243,7 +243,7 @@ def _monos(paths: list[Path], mono: _Decoder) -> Iterator[_Mono | AudioError]:
             yield coming.popleft()()
     except BrokenProcessPool as error:
         raise AudioError(
-            "A process that decoded audio was ended from outside, perhaps for want of memory: start "
+            "A process that decoded audio was killed, perhaps because memory ran out: start "
             "the training again."
         ) from error
     finally:

@@ -73,7 +73,7 @@ def _refuse_other_files(tensors: Path, card: Path) -> None:
     there = [path for path in (tensors, card) if os.path.lexists(path)]
     if there and not _is_ours(card):
         raise AudiodaeError(
-            f"{there[0]} is there already and belongs to no detector: give the detector another name "
+            f"{there[0]} exists already and belongs to no detector: give the detector another name "
             "with -o."
         )
 

@@ -88,7 +88,7 @@ def embedding_file(
         _parquet()
     if os.path.isfile(path) and not overwrite and not _is_ours(path):
         raise AudiodaeError(
-            f"{path} is there already and holds no embeddings of ours: --overwrite replaces it."
+            f"{path} exists already and holds no embeddings of audiodae: use --overwrite to replace it."
         )
     file = AtomicFile(path, replace=overwrite or os.path.isfile(path))
 

@@ -75,7 +75,7 @@ def evaluate(
 
     Raises `AudiodaeError` for files that do not pair up in name, sample rate or length, for
     results that are not finite or not as long as what went in, when a package for measuring is
-    not installed, and when a process that measures is ended from outside.
+    not installed, and when a process that measures is killed.
     """
     systems = [NOISY, *(enhancers or {}), *(enhanced or {})]
     if len(set(systems)) < len(systems):
@@ -237,8 +237,8 @@ def _refuse_place(json_file: Path) -> None:
         )
     if os.path.lexists(json_file) and not is_report(json_file, JSON_KEYS):
         raise AudiodaeError(
-            f"The figures are not written to {json_file}: a file of that name is there already, and holds "
-            f"no figures of audiodae's: {wanted}"
+            f"The figures are not written to {json_file}: a file of that name exists already, and holds "
+            f"no figures of audiodae: {wanted}"
         )
 
 
@@ -280,7 +280,7 @@ def _told_of_a_death() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise AudiodaeError(
-            "A process that measured was ended from outside. If memory was short, use fewer jobs; a script "
+            "A process that measured was killed. If memory ran out, use fewer jobs; a script "
             "that measures with several must do so under `if __name__ == '__main__':`, since each of them "
             "reads the script too."
         ) from error

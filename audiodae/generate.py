@@ -141,7 +141,7 @@ def places(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
     paths = [folder / f"{name}.wav" for name in names]
     there = [path for path in paths if os.path.lexists(path)]
     if there and not overwrite:
-        raise AudiodaeError(f"{there[0]} is there already: --overwrite replaces it.")
+        raise AudiodaeError(f"{there[0]} exists already: use --overwrite to replace it.")
     return paths
 
 

@@ -64,7 +64,7 @@ def _rows(table: Path) -> list[tuple[str, str]]:
     if "file" not in header or not found:
         raise AudioError(
             f"The table of groups {table} has the columns {', '.join(header) or '(none)'}: it wants one "
-            f"named file and one named {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}, parted by tabs."
+            f"named file and one named {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}, separated by tabs."
         )
     file, group = header.index("file"), found[0]
     full = [row for row in rows[1:] if len(row) > max(file, group)]
@@ -91,7 +91,7 @@ def _matched(
         bare = posixpath.basename(path)
         if bare == path and len(paths.get(bare, [])) > 1:
             raise AudioError(
-                f"The table of groups {table} names {bare}, and {len(paths[bare])} files are called so: "
+                f"The table of groups {table} names {bare}, and {len(paths[bare])} files have that name: "
                 f"write the path in the folder, such as {paths[bare][0]}."
             )
         loose.setdefault(bare, set()).add(group)

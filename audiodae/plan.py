@@ -217,8 +217,8 @@ def _refuse_collisions(jobs: list[Job]) -> None:
                 )
             if claimed.get(place) == job.source:
                 raise PlanError(
-                    f"Two outputs of {job.source} would both be {output}: give the cleaned, the residue, "
-                    "the pictures and the VAD folders of their own."
+                    f"Two outputs of {job.source} would both be {output}: give the cleaned files, the "
+                    "residue, the pictures and the VAD results separate folders."
                 )
             if place in claimed:
                 raise PlanError(
@@ -263,7 +263,7 @@ def _settled(
             return replace(
                 job,
                 action="refuse",
-                reason=f"{output} is there already and is not a regular file, so {job.source} is "
+                reason=f"{output} exists already and is not a regular file, so {job.source} is "
                 "not cleaned.",
             )
     job = replace(job, replaces=tuple(job.outputs if options.overwrite else standing))
@@ -275,7 +275,7 @@ def _settled(
             return replace(
                 job,
                 action="skip",
-                reason=f"{job.target} is there already, made with these settings.",
+                reason=f"{job.target} exists already, made with these settings.",
             )
     if options.overwrite:
         return job
@@ -283,8 +283,8 @@ def _settled(
         protected = _protected(output, job.source, options, outputs)
         if protected is not None:
             reason = (
-                f"{output} is there already{protected}, so {job.source} is not cleaned: "
-                "--overwrite replaces it."
+                f"{output} exists already{protected}, so {job.source} is not cleaned: "
+                "use --overwrite to replace it."
             )
             return replace(job, action="refuse", reason=reason)
     return job

@@ -72,7 +72,7 @@ def explain(error: BaseException, subject: object) -> str:
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return f"{subject}: there is not enough memory for it on this device."
     return (
-        f"{subject}: unexpected {type(error).__name__} ({error}). This is a fault in audiodae; "
+        f"{subject}: unexpected {type(error).__name__} ({error}). This is a bug in audiodae; "
         "--debug shows where."
     )
 

@@ -24,8 +24,8 @@ class OthersGone(AudiodaeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Another process of this training has ended, and has said why if it could: mend that and give "
-            "the same command again."
+            "Another process of this training has ended (see its message): fix the cause and run the same "
+            "command again."
         )
 
 
@@ -45,8 +45,8 @@ def join(device: torch.device) -> None:
         except (RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise AudiodaeError(
-                "The processes of this training do not come together; start them with torchrun, or unset "
-                f"WORLD_SIZE to train with one. ({first})"
+                "The processes of this training could not connect to each other; start them with torchrun, "
+                f"or unset WORLD_SIZE to train with one. ({first})"
             ) from error
 
 
@@ -74,7 +74,7 @@ def agree(step: int, last: int, is_over: bool, nets: Iterable[nn.Module]) -> Non
         if any(there.tolist() != everywhere[0].tolist() for there in everywhere):
             steps = ", ".join(f"{there[0]} to {there[1]}" for there in everywhere)
             raise AudiodaeError(
-                f"The processes of this training would take other steps ({steps}): give all of them the "
+                f"The processes of this training would take different steps ({steps}): give all of them the "
                 "same recipe and options, and a --run folder that all of them see."
             )
         for value in values:

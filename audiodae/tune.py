@@ -139,7 +139,8 @@ def _why_refused(trials: Sequence[Any]) -> str:
     sizes = [t.user_attrs[_TOO_LARGE] for t in trials if _TOO_LARGE in t.user_attrs]
     if not sizes:
         return (
-            f"{len(trials)} nets in a row cannot be, as said of each: begin with another --recipe."
+            f"{len(trials)} nets in a row were invalid, for the reasons above: begin with another "
+            "--recipe."
         )
     return (
         f"{len(trials)} nets in a row were refused, and the smallest has {min(sizes):,} parameters: allow "

@@ -62,7 +62,7 @@ def mirrored(
 
     A `target` that ends in `suffix` is the file itself, for a single recording, unless it is a folder
     or ends in a slash; None is beside the source. Raises `AudiodaeError` for a single recording's
-    `target` with another suffix, and when two results would be one file, or one is there already.
+    `target` with another suffix, and when two results would be one file, or one exists already.
     """
     targets: dict[Path, Path] = {}
     taken: dict[str, Path] = {}
@@ -86,7 +86,7 @@ def mirrored(
                 "them in two runs with different -o."
             )
         if os.path.lexists(goes) and not overwrite:
-            raise AudiodaeError(f"{goes} is there already: --overwrite replaces it.")
+            raise AudiodaeError(f"{goes} exists already: use --overwrite to replace it.")
         taken[place] = item.source
         targets[item.source] = goes
     return targets

@@ -150,7 +150,7 @@ def _lost(job: Job) -> FileReport:
         with contextlib.suppress(AudiodaeError):
             AtomicFile(output).discard()  # what the worker left of it
     reason = (
-        f"{job.source} was not cleaned: a worker process ended without a word. If memory was "
+        f"{job.source} was not cleaned: a worker process ended without an error message. If memory was "
         "short, use fewer --jobs."
     )
     return FileReport(job.source, job.target, "failed", reason=reason)

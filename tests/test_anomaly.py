@@ -245,10 +245,10 @@ def test_a_detector_replaces_nothing_but_a_detector(tmp_path, normal, detector, 
     protected.chmod(0o444)
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     for name, why in (
-        ("net", r"net\.safetensors is there already and belongs to no detector"),
+        ("net", r"net\.safetensors exists already and belongs to no detector"),
         ("net.safetensors", r"another name with -o"),
-        ("fans", r"fans\.json is there already"),
-        ("alone", r"alone\.safetensors is there already"),
+        ("fans", r"fans\.json exists already"),
+        ("alone", r"alone\.safetensors exists already"),
         ("folder", r"folder\.json cannot be written: it is a folder"),
         ("protected", r"write-protected"),
         ("nowhere/d", r"folder .*nowhere is not there"),

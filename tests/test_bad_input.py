@@ -64,7 +64,7 @@ def cleaned(name: str = "a-clean.wav") -> np.ndarray:
 def assert_sentence(result: Result, *said: str, code: int = 1) -> None:
     assert result.exit_code == code, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
-    assert "Traceback" not in result.output and "fault in audiodae" not in result.output
+    assert "Traceback" not in result.output and "bug in audiodae" not in result.output
     for words in said:
         assert words in result.output
 

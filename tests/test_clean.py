@@ -410,7 +410,7 @@ def test_workers_that_die_between_two_results_cost_only_what_they_had(
             time.sleep(0.5)  # the pool notices
     assert sorted(report.source.name for report in reports) == [f"{i}.wav" for i in range(8)]
     lost = [report for report in reports if report.status == "failed"]
-    assert len(lost) <= 3 and all("without a word" in report.reason for report in lost)
+    assert len(lost) <= 3 and all("without an error message" in report.reason for report in lost)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows is killed so")
@@ -429,7 +429,7 @@ def test_a_worker_that_is_killed_costs_only_the_recording_it_was_at(
     jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
     reports = by_name(carry_out(jobs, Deadly(exported), Options(), workers=2, progress=hear))
     lost = [name for name, report in reports.items() if report.status == "failed"]
-    assert lost == ["b.wav"] and "without a word" in reports["b.wav"].reason
+    assert lost == ["b.wav"] and "without an error message" in reports["b.wav"].reason
     assert files_below(tmp_path / "out") == ["a.wav", "c.wav", "d.wav", "e.wav"]
     assert heard == pytest.approx(80.0)  # what is done twice is counted once
     made = Manifest(tmp_path / "out").made
@@ -478,7 +478,7 @@ def test_workers_told_to_end_at_any_moment_leave_nothing_half_done(
         reports = list(carry_out(jobs, exported, Options(), workers=2, progress=tell))
         assert told and len(reports) == 6 - start
         lost = [report for report in reports if report.status == "failed"]
-        assert all("without a word" in report.reason for report in lost)
+        assert all("without an error message" in report.reason for report in lost)
         whole = files_below(tmp_path / "out")
         assert not any(TEMP_PREFIX in name for name in whole)
 

@@ -160,7 +160,7 @@ def test_a_dry_run_tells_all_and_writes_nothing(run: Any) -> None:
     result = run("rec", "-o", "out", "--dry-run", "--residue", "removed", "--plot", "pictures")
     assert result.exit_code == 1
     assert "rec/x/b.wav -> out/x/b.wav" in result.stdout
-    assert "refuse: out/a.wav is there already" in result.stdout
+    assert "refuse: out/a.wav exists already" in result.stdout
     assert entries() == before
     assert run("rec", "-o", "new", "--dry-run").exit_code == 0
 

@@ -200,7 +200,7 @@ def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
     again = run("compress", tmp_path / "a.wav", "--model", plain_model.name)
     assert again.exit_code == 1 and "--overwrite" in again.output
     onto_itself = run("decompress", tmp_path / "a.adae")
-    assert onto_itself.exit_code == 1 and "a.wav is there already" in onto_itself.output
+    assert onto_itself.exit_code == 1 and "a.wav exists already" in onto_itself.output
     assert run("decompress", tmp_path / "a.adae", "-o", tmp_path / "b.wav").exit_code == 0
     for wrong in ("missing.adae", "a.wav"):
         made = run("decompress", tmp_path / wrong, "-o", tmp_path / "c.wav")

@@ -181,7 +181,7 @@ def test_nothing_but_embeddings_is_replaced_unless_asked(tmp_path, plain_model, 
         target.write_bytes(data)
         # No recording is listened to first: there is none.
         refused = run(tmp_path / "no.wav", "-o", target)
-        assert refused.exit_code == 1 and "--overwrite replaces it" in refused.output
+        assert refused.exit_code == 1 and "use --overwrite to replace it" in refused.output
         assert "no.wav" not in refused.output and target.read_bytes() == data
     asked = run(tmp_path / "a.wav", "-o", target, "--overwrite", *model)
     assert asked.exit_code == 0, asked.output

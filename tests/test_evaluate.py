@@ -111,7 +111,7 @@ def test_a_measuring_process_that_is_killed_is_told_of(folders):
             child.kill()
         return samples
 
-    refused(folders, "was ended from outside.*fewer jobs", enhancers={"deadly": deadly}, jobs=2)
+    refused(folders, "was killed.*fewer jobs", enhancers={"deadly": deadly}, jobs=2)
 
 
 def test_first_calls_are_not_timed_and_later_ones_are(folders):

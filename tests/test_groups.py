@@ -51,7 +51,7 @@ def test_a_bare_name_counts_where_one_file_has_it_and_else_is_told(tmp_path: Pat
     table.write_text("file\ttalker\nSA1.wav\teve\n/elsewhere/001.wav\tdan\n")
     assert groups(tmp_path / "speech", ["x/SA1.wav", *THREE]) == ["eve", "anna", "bob", "carl"]
     table.write_text("file\ttalker\n001.wav\tdan\n")
-    with pytest.raises(AudioError, match=r"3 files are called so: .* such as anna/001\.wav"):
+    with pytest.raises(AudioError, match=r"3 files have that name: .* such as anna/001\.wav"):
         groups(tmp_path / "speech", THREE)
 
 
@@ -66,7 +66,7 @@ def test_a_table_with_holes_is_used(tmp_path: Path) -> None:
         (b"file\ttalker\n\xff\xfe", "cannot be read"),
         (b"", r"has the columns \(none\)"),
         (b"file\tperson\nanna/001.wav\ta\n", "columns file, person: it wants .* talker, speaker"),
-        (b"file,talker\nanna/001.wav,a\n", "parted by tabs"),
+        (b"file,talker\nanna/001.wav,a\n", "separated by tabs"),
         (b"file\ttalker\nanna/1.wav\ta\n", r"none of the 3 files .* such as anna/001\.wav"),
     ],
 )

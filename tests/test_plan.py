@@ -225,7 +225,7 @@ def test_what_exists_stays_unless_overwriting_is_asked_for() -> None:
     touch("rec/a.wav", "rec/b.wav", "out/a.wav")
     jobs = plan(["rec"], "out", Options())
     assert refusals(jobs) == [
-        "out/a.wav is there already, so rec/a.wav is not cleaned: --overwrite replaces it."
+        "out/a.wav exists already, so rec/a.wav is not cleaned: use --overwrite to replace it."
     ]
     assert pairs(jobs) == {"rec/b.wav": "out/b.wav"}
     assert len(pairs(plan(["rec"], "out", Options(overwrite=True)))) == 2

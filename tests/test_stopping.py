@@ -274,7 +274,7 @@ def test_processes_that_would_end_at_different_steps_do_not_begin(root: Path) ->
     processes = together(root, "apart", ("--steps", "2"), ("--steps", "3"))
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], errors
-    assert any(b"would take other steps (0 to 2, 0 to 3)" in error for error in errors)
+    assert any(b"would take different steps (0 to 2, 0 to 3)" in error for error in errors)
     assert b"Traceback" not in errors[0] + errors[1]
     assert not (root / "apart" / "recipe.json").exists()
 
