@@ -103,8 +103,8 @@ def read(path: Path) -> Compressed:
         raise AudioError(f"{path} cannot be read: {reason(error)}.") from error
 
 
-def write(path: Path, content: Compressed) -> int:
-    """Write the file, whole or not at all; its size in bytes."""
+def write(path: Path, content: Compressed, *, replace: bool = True) -> int:
+    """Write the file, whole or not at all; its size in bytes. Without `replace` one that exists stays."""
     data = to_bytes(content)
-    write_whole(path, lambda stream: stream.write(data))
+    write_whole(path, lambda stream: stream.write(data), replace=replace)
     return len(data)

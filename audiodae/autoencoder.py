@@ -8,102 +8,25 @@ path, principal component analysis, so that the body need only learn what is not
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from audiodae.config import check_range
+from audiodae.autoencoder_config import AutoencoderConfig
+from audiodae.autoencoder_layers import conv_body, dense_body
 from audiodae.features import mel_matrix
-from audiodae.layers import Dense, Double, Halve
 from audiodae.phase import griffin_lim
 from audiodae.stft import Stft
 
 FLOOR_DB = -90.0  # of a mel band, against a full-scale sine; below it everything is silence
 CENTRE_DB = -55.0
 SCALE_DB = 15.0
-_CHOICES = {
-    "body": ("dense", "conv"),
-    "bottleneck": ("plain", "gaussian"),
-    "down": ("stride", "max", "average"),
-    "up": ("transposed", "upsample"),
-}
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _FIRST_LOGVAR = -3.0  # where the code starts as the principal components: sure enough to be of use
 _LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflow
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """Shape of an autoencoder.
-
-    A patch is `patch_frames` frames of `mels` bands, of sound at `sample_rate` (Hz) in frames of `n_fft`
-    samples, one every `hop_length`. The `body` is "dense" or "conv", the `bottleneck` "plain" or "gaussian".
-    `hidden` are the widths of a dense body, `channels` and `kernel` (odd) the convolutions of the other,
-    each of which halves frames and mels by `down` ("stride", "max" or "average" pooling) and has a mirror
-    image that doubles them by `up` ("transposed" or "upsample"). `latent` is the number of values a patch
-    becomes; a "gaussian" bottleneck gives each a mean and a variance. `dropout` is the share of
-    values (of channels, in convolutions) that a training leaves out. `denoising` says that the input is
-    damaged and the clean patch is wanted.
-    """
-
-    sample_rate: int = 16000
-    n_fft: int = 512
-    hop_length: int = 256
-    mels: int = 64
-    patch_frames: int = 16
-    body: str = "conv"
-    bottleneck: str = "plain"
-    latent: int = 32
-    hidden: tuple[int, ...] = (192, 128)
-    channels: tuple[int, ...] = (24, 48, 64)
-    kernel: int = 3
-    down: str = "stride"
-    up: str = "transposed"
-    dropout: float = 0.0
-    denoising: bool = False
-
-    def __post_init__(self) -> None:
-        check_range(self, 1, math.inf, "sample_rate", "patch_frames", "latent")
-        check_range(self, 0.0, 1.0, "dropout", below=True)
-        # says what is wrong with these
-        stft = Stft(self.sample_rate, self.n_fft, self.hop_length)
-        if not 2 <= self.mels <= stft.bins:
-            raise ValueError(
-                f"mels is {self.mels}: choose from 2 to the {stft.bins} bins of n_fft = {self.n_fft}."
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}."
-                )
-        layers = self.hidden if self.body == "dense" else self.channels
-        if not layers or min(layers) < 1:
-            name = "hidden" if self.body == "dense" else "channels"
-            raise ValueError(f"{name} is {layers}: give the width of at least one layer.")
-        if self.body == "conv":
-            if self.kernel < 1 or self.kernel % 2 == 0:
-                raise ValueError(f"kernel is {self.kernel}: an odd number is wanted.")
-            halvings = 2 ** len(self.channels)
-            if self.patch_frames % halvings or self.mels % halvings:
-                raise ValueError(
-                    f"{self.patch_frames} patch_frames and {self.mels} mels cannot be halved "
-                    f"{len(self.channels)} times: make both multiples of {halvings}, or give fewer "
-                    "channels."
-                )
-
-    @property
-    def features(self) -> int:
-        """Values of a patch."""
-        return self.patch_frames * self.mels
-
-    @property
-    def patch_samples(self) -> int:
-        return self.patch_frames * self.hop_length
 
 
 class Code(NamedTuple):
@@ -127,7 +50,7 @@ class Autoencoder(nn.Module):
         self.config = config
         self.stft = Stft(config.sample_rate, config.n_fft, config.hop_length)
         code = config.latent * (2 if config.bottleneck == "gaussian" else 1)
-        body = _dense if config.body == "dense" else _conv
+        body = dense_body if config.body == "dense" else conv_body
         self.encoder, self.decoder = body(config, code)
         # The straight path: principal axes of patches, and how far patches spread along each.
         self.register_buffer("axes", torch.zeros(config.latent, config.features))
@@ -288,37 +211,3 @@ def _amplitude(patches: Tensor) -> Tensor:
     """Normalised level back to linear amplitude, 1 for a full-scale sine; never below the floor."""
     level_db = (patches * SCALE_DB + CENTRE_DB).clamp_min(FLOOR_DB)
     return torch.pow(10.0, level_db / 20.0)
-
-
-def _dense(config: AutoencoderConfig, code: int) -> tuple[nn.Sequential, nn.Sequential]:
-    widths = (config.features, *config.hidden)
-    encoder: list[nn.Module] = [nn.Flatten()]
-    decoder: list[nn.Module] = []
-    for wide, narrow in itertools.pairwise(widths):
-        encoder.append(Dense(wide, narrow, config.dropout))
-        decoder.insert(0, Dense(narrow, wide, config.dropout))
-    encoder.append(nn.Linear(widths[-1], code))
-    decoder[-1] = nn.Linear(widths[1], config.features)  # the patch itself: no norm, no activation
-    decoder.insert(0, Dense(config.latent, widths[-1], config.dropout))
-    decoder.append(nn.Unflatten(1, (config.patch_frames, config.mels)))
-    return nn.Sequential(*encoder), nn.Sequential(*decoder)
-
-
-def _conv(config: AutoencoderConfig, code: int) -> tuple[nn.Sequential, nn.Sequential]:
-    channels = (1, *config.channels)
-    depth = len(config.channels)
-    inner = (channels[-1], config.patch_frames >> depth, config.mels >> depth)
-    size = math.prod(inner)
-    encoder: list[nn.Module] = [nn.Unflatten(1, (1, config.patch_frames))]
-    decoder: list[nn.Module] = [Dense(config.latent, size, 0.0), nn.Unflatten(1, inner)]
-    for i in range(depth):
-        encoder.append(
-            Halve(channels[i], channels[i + 1], config.kernel, config.down, config.dropout)
-        )
-    for i in range(depth, 0, -1):
-        decoder.append(
-            Double(channels[i], channels[i - 1], config.kernel, config.up, config.dropout, i == 1)
-        )
-    encoder += [nn.Flatten(), nn.Linear(size, code)]
-    decoder.append(nn.Flatten(1, 2))
-    return nn.Sequential(*encoder), nn.Sequential(*decoder)

@@ -261,7 +261,8 @@ def _check_kind(path: Path, card: Mapping[str, Any], kind: str) -> None:
 
 def _kinds() -> dict[str, tuple[type[Any], type[Any]]]:
     """What a checkpoint can be of: its config and its net."""
-    from audiodae.autoencoder import Autoencoder, AutoencoderConfig
+    from audiodae.autoencoder import Autoencoder
+    from audiodae.autoencoder_config import AutoencoderConfig
     from audiodae.denoiser import DenoiserConfig, DenoiserNet
 
     return {

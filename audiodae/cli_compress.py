@@ -77,7 +77,12 @@ def compress(
         def work(item: Any) -> dict[str, Any]:
             goes = targets[item.source]
             content, size, warnings = compress_file(
-                item.source, goes, trained, fineness=step, progress=shown.update
+                item.source,
+                goes,
+                trained,
+                fineness=step,
+                progress=shown.update,
+                replace=overwrite,
             )
             for warning in warnings:
                 say(f"Warning: {warning}")
@@ -137,7 +142,7 @@ def decompress(
     def work(item: Any) -> str:
         goes = targets[item.source]
         trained = load(read(item.source).model if model is None else model, device)
-        content = decompress_file(item.source, goes, trained)
+        content = decompress_file(item.source, goes, trained, replace=overwrite)
         return f"{item.source} -> {goes} ({content.seconds:.1f} s)"
 
     outcomes = []

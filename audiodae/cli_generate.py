@@ -99,7 +99,7 @@ def generate(
     bad = failed(outcomes)
     if textures or not like:
         sounds = task.generate(trained.net, count, seconds, like=textures, seed=seed)
-        for path in task.write_sounds(paths, sounds, trained.net.sample_rate):
+        for path in task.write_sounds(paths, sounds, trained.net.sample_rate, replace=overwrite):
             if not quiet:
                 click.echo(printable(str(path)))
     if bad:
@@ -132,7 +132,7 @@ def interpolate(
     paths = task.places(target, [f"{number:02d}" for number in range(steps)], overwrite)
     trained = Trained.load(model, device)
     sounds = task.interpolate(a, b, trained.net, steps, _warn)
-    for path in task.write_sounds(paths, sounds, trained.net.sample_rate):
+    for path in task.write_sounds(paths, sounds, trained.net.sample_rate, replace=overwrite):
         if not quiet:
             click.echo(printable(str(path)))
 

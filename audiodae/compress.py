@@ -129,25 +129,29 @@ def compress_file(
     *,
     fineness: float = FINENESS,
     progress: Progress | None = None,
+    replace: bool = True,
 ) -> tuple[Compressed, int, list[str]]:
     """Compress a recording into an `.adae` file; what it holds, its size in bytes, and warnings.
 
-    The folder of the target is made once there is something to be in it.
+    The folder of the target is made once there is something to be in it. Without `replace` a target that
+    exists, or appears meanwhile, is an error and stays.
     """
     content, warnings = compress(source, model, fineness=fineness, progress=progress)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return content, adae_file.write(target, content), warnings
+    return content, adae_file.write(target, content, replace=replace), warnings
 
 
-def decompress_file(source: Path, target: Path, model: Trained) -> Compressed:
+def decompress_file(
+    source: Path, target: Path, model: Trained, *, replace: bool = True
+) -> Compressed:
     """Turn an `.adae` file into sound, 16 bits, in the format of the target's suffix.
 
-    The folder of the target is made once there is something to be in it.
+    The folder of the target is made once there is something to be in it; `replace` as above.
     """
     content = adae_file.read(source)
     blocks = decompress(content, model)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with Writer(target, content.sample_rate, 1) as writer:
+    with Writer(target, content.sample_rate, 1, replace=replace) as writer:
         for block in blocks:
             writer.write(np.clip(block, -1.0, 1.0))
     return content

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from audiodae.arrays import full_precision
 from audiodae.config import check_range, to_plain
+from audiodae.denoiser_layers import BandAttention, BandMemory, Down, Up
 from audiodae.features import FEATURE_CHANNELS, Bands, BandsConfig
 from audiodae.fixed_step import FixedStep
-from audiodae.layers import BandAttention, BandMemory, Down, Up
 from audiodae.net import State, Step, fingerprint, weights
 from audiodae.stft import Stft
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from audiodae.autoencoder import Autoencoder, AutoencoderConfig
+from audiodae.autoencoder import Autoencoder
+from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.errors import AudiodaeError
 
 FAMILIES: dict[str, AutoencoderConfig] = {

@@ -146,12 +146,12 @@ def places(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
 
 
 def write_sounds(
-    paths: Iterable[Path], sounds: Iterable[Audio], sample_rate: int
+    paths: Iterable[Path], sounds: Iterable[Audio], sample_rate: int, *, replace: bool = True
 ) -> Iterator[Path]:
-    """Write each sound, 16 bits; folders are made once there is something to be in them."""
+    """Write each sound, 16 bits, without `replace` over none that exists; folders are made once there is something to be in them."""
     for path, samples in zip(paths, sounds, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Writer(path, sample_rate, 1, subtype="PCM_16") as writer:
+        with Writer(path, sample_rate, 1, subtype="PCM_16", replace=replace) as writer:
             writer.write(samples[None])
         yield path
 

@@ -86,7 +86,7 @@ class Mixer:
             voice = wanted = torch.zeros(size, samples, device=self.device)
         else:
             voice, wanted = self._voices(self._speech, size, samples, numbers, rng)
-        noise = self._noises(size, samples, voice, numbers, rng)
+        noise = self._noises(size, samples, numbers, rng)
         return self._mixed(voice, wanted, noise, rng)
 
     def _voices(
@@ -144,7 +144,7 @@ class Mixer:
         return rooms / rooms.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
 
     def _noises(
-        self, size: int, samples: int, clean: Tensor, numbers: np.random.Generator, rng: Generator
+        self, size: int, samples: int, numbers: np.random.Generator, rng: Generator
     ) -> Tensor:
         c, rate = self.config, self.sample_rate
         made = c.synthetic_noise > 0 or self._noise is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audiodae.autoencoder import AutoencoderConfig
+from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.config import check_range, from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig
 from audiodae.elbo import ElboConfig

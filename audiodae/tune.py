@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from audiodae.atomic import write_whole
-from audiodae.autoencoder import AutoencoderConfig
+from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.config import from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError

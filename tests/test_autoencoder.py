@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audiodae.autoencoder import CENTRE_DB, SCALE_DB, AutoencoderConfig, Code
+from audiodae.autoencoder import CENTRE_DB, SCALE_DB, Code
+from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.checkpoint import load_autoencoder, load_denoiser, save_checkpoint
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.families import FAMILIES, build, family

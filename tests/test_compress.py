@@ -17,7 +17,7 @@ from tasks_model import RATE, machine
 
 from audiodae.adae_file import Compressed, from_bytes, to_bytes
 from audiodae.cli import main
-from audiodae.compress import compress, decompress
+from audiodae.compress import compress, compress_file, decompress, decompress_file
 from audiodae.errors import AudioError, CheckpointError
 from audiodae.latent_code import LARGEST, pack, unpack
 from audiodae.walk import recordings
@@ -201,6 +201,16 @@ def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
     assert again.exit_code == 1 and "--overwrite" in again.output
     onto_itself = run("decompress", tmp_path / "a.adae")
     assert onto_itself.exit_code == 1 and "a.wav exists already" in onto_itself.output
+    (tmp_path / "b.wav").symlink_to(
+        tmp_path / "not yet.wav"
+    )  # a link that leads nowhere is there too
+    onto_a_link = run("decompress", tmp_path / "a.adae", "-o", tmp_path / "b.wav")
+    assert onto_a_link.exit_code == 1 and "b.wav exists already" in onto_a_link.output
+    with pytest.raises(AudioError, match="and is now"):  # or appeared meanwhile
+        decompress_file(tmp_path / "a.adae", tmp_path / "b.wav", plain_model, replace=False)
+    with pytest.raises(AudioError, match="and is now"):
+        compress_file(tmp_path / "a.wav", tmp_path / "b.wav", plain_model, replace=False)
+    (tmp_path / "b.wav").unlink()
     assert run("decompress", tmp_path / "a.adae", "-o", tmp_path / "b.wav").exit_code == 0
     for wrong in ("missing.adae", "a.wav"):
         made = run("decompress", tmp_path / wrong, "-o", tmp_path / "c.wav")

@@ -43,8 +43,8 @@ ROWS = [
         "signals",
     }
     | {"audio"},
-    {"features", "fixed_step", "gain", "judges", "layers", "layout", "net", "phase", "strength"}
-    | {"stream_state"},
+    {"features", "fixed_step", "gain", "judges", "layout", "net", "phase", "strength"}
+    | {"stream_state", "autoencoder_config", "autoencoder_layers", "denoiser_layers"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},
     {"manifest", "options", "sources", "job", "plan", "report", "plot", "dry_run"}

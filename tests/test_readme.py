@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from recogniser import whisper_base
 from tasks_model import machine
 
-from audiodae.autoencoder import AutoencoderConfig
+from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.cli import main
 from audiodae.denoiser import DenoiserConfig
 from audiodae.elbo import ElboConfig

@@ -1,10 +1,9 @@
-"""Building blocks: convolutions over frequency, and memory in time; halving, doubling and dense layers.
+"""Building blocks of a denoiser: convolutions over frequency, memory in time, attention across the bands.
 
-For the denoiser convolutions see one frame at a time; all memory lives in the recurrent bottleneck, whose
-state is passed in and out. So a block of frames and the same frames one by one give the same result, and
-causality needs no proof. Tensors are `(batch, channels, frames, bands)`, kept in the channels-last memory
-format, which trains a third faster on a CPU and makes the bottleneck's `(batch, frames, bands, channels)` a
-mere view.
+Convolutions see one frame at a time; all memory lives in the recurrent bottleneck, whose state is passed in
+and out. So a block of frames and the same frames one by one give the same result, and causality needs no
+proof. Tensors are `(batch, channels, frames, bands)`, kept in the channels-last memory format, which trains
+a third faster on a CPU and makes the bottleneck's `(batch, frames, bands, channels)` a mere view.
 """
 
 from __future__ import annotations
@@ -94,67 +93,3 @@ class BandAttention(nn.Module):
         y = F.scaled_dot_product_attention(query, key, value, scale=self.width**-0.5)
         y = y.transpose(1, 2).reshape(batch, frames, bands, self.channels)
         return x + self.dropout(self.out(y))
-
-
-class Halve(nn.Module):
-    """A convolution that halves frames and mels of a patch, with a stride or by pooling.
-
-    `down` is "stride", "max" or "average"; `kernel` is odd.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, down: str, dropout: float) -> None:
-        super().__init__()
-        stride = 2 if down == "stride" else 1
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        pools = {"stride": nn.Identity(), "max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2)}
-        self.pool = pools[down]
-        self.norm = nn.BatchNorm2d(outputs)
-        self.dropout = nn.Dropout2d(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(n, inputs, frames, mels)` -> `(n, outputs, frames / 2, mels / 2)`."""
-        return self.dropout(F.silu(self.norm(self.pool(self.conv(x)))))
-
-
-class Double(nn.Module):
-    """The way back: doubles frames and mels, by a transposed convolution or by repeating, then convolving.
-
-    `up` is "transposed" or "upsample". The last one has no norm, activation or dropout: its output is the
-    patch.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, up: str, dropout: float, last: bool
-    ) -> None:
-        super().__init__()
-        pad = kernel // 2
-        self.conv: nn.Module
-        if up == "transposed":
-            self.conv = nn.ConvTranspose2d(inputs, outputs, kernel, 2, pad, 1, bias=last)
-        else:
-            self.conv = nn.Sequential(
-                nn.Upsample(scale_factor=2.0, mode="nearest"),
-                nn.Conv2d(inputs, outputs, kernel, 1, pad, bias=last),
-            )
-        self.norm = nn.Identity() if last else nn.BatchNorm2d(outputs)
-        self.dropout = nn.Identity() if last else nn.Dropout2d(dropout)
-        self.last = last
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(n, inputs, frames, mels)` -> `(n, outputs, 2 * frames, 2 * mels)`."""
-        y = self.norm(self.conv(x))
-        return y if self.last else self.dropout(F.silu(y))
-
-
-class Dense(nn.Module):
-    """A fully connected layer with norm, activation and dropout."""
-
-    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=False)
-        self.norm = nn.BatchNorm1d(outputs)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(n, inputs)` -> `(n, outputs)`."""
-        return self.dropout(F.silu(self.norm(self.linear(x))))
