@@ -148,7 +148,10 @@ def places(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
 def write_sounds(
     paths: Iterable[Path], sounds: Iterable[Audio], sample_rate: int, *, replace: bool = True
 ) -> Iterator[Path]:
-    """Write each sound, 16 bits, without `replace` over none that exists; folders are made once there is something to be in them."""
+    """Write each sound, 16 bits; folders are made once there is something to be in them.
+
+    Without `replace` a file that exists, or appears meanwhile, is an error and stays.
+    """
     for path, samples in zip(paths, sounds, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         with Writer(path, sample_rate, 1, subtype="PCM_16", replace=replace) as writer:
