@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiodae.cli_words import NAME, FilledPath, device_option
+from audiodae.cli_words import NAME, QUIET, FilledPath, device_option
 from audiodae.errors import AudiodaeError, printable
 from audiodae.progress import bar, failed, say
 
@@ -49,7 +49,7 @@ def anomaly() -> None:
 )
 @click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
 @_DEVICE
-@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@QUIET
 @click.pass_context
 def fit(
     ctx: click.Context,

@@ -12,7 +12,9 @@ import click
 
 from audiodae.cli_words import (
     NAME,
+    OVERWRITE,
     PIPE,
+    QUIET,
     FilledPath,
     check_plotting,
     check_report,
@@ -21,6 +23,7 @@ from audiodae.cli_words import (
     refuse,
     refuse_dashes,
 )
+from audiodae.cores import one_thread
 from audiodae.errors import AudiodaeError
 from audiodae.options import PRESETS, Options
 from audiodae.progress import bar, say, show, tell
@@ -116,7 +119,7 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes on a CPU."
 )
 @click.option("--skip-existing", is_flag=True, help="Resume: leave out what is done and unchanged.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@OVERWRITE
 @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
 @click.option("--rate", "sample_rate", type=int, metavar="HZ", help="For `-`: rate of raw PCM.")
 @click.option("--encoding", metavar="s16|s24|s32|f32", help="For `-`: encoding of raw PCM.")
@@ -124,7 +127,7 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, value: bool) -> Non
     "--input-channels", type=click.IntRange(1), help="For `-`: channels of raw PCM.  [default: 1]"
 )
 @click.option("-v", "--verbose", is_flag=True, help="A line for every file.")
-@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@QUIET
 @click.option(
     "--debug",
     is_flag=True,
@@ -193,10 +196,7 @@ def _load(given: dict[str, Any]) -> Any:
         for_cpu = engine == "onnx" or is_exported(model)
         device = "cpu" if for_cpu or not has_cuda() else "cuda"
     denoiser = load(model, device, engine)
-    if "torch" in sys.modules:
-        # The net is too small to share out: a second thread mostly waits, and costs when cores are
-        # busy. More cores are for more files (`--jobs`).
-        sys.modules["torch"].set_num_threads(1)
+    one_thread()
     return denoiser
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from audiodae.cli_words import NAME, FilledPath, device_option
+from audiodae.cli_words import NAME, OVERWRITE, QUIET, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -20,9 +20,7 @@ _TARGET = click.option(
     type=FilledPath(),  # as written: a slash at its end says that it is a folder
     help="A file for a single SRC, or a folder (such as small/).  [default: beside each SRC]",
 )
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 _DEVICE = device_option("cpu")
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 
 
 @click.command(short_help="Recordings to a few hundred bits a second.")
@@ -37,9 +35,9 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
 )
 @click.option("--measure", is_flag=True, help="Decode again and say how good it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@_OVERWRITE
+@OVERWRITE
 @_DEVICE
-@_QUIET
+@QUIET
 @click.pass_context
 def compress(
     ctx: click.Context,
@@ -108,9 +106,9 @@ def compress(
     metavar="NAME|FILE",
     help="Where the model is.  [default: the one each file names]",
 )
-@_OVERWRITE
+@OVERWRITE
 @_DEVICE
-@_QUIET
+@QUIET
 @click.pass_context
 def decompress(
     ctx: click.Context,

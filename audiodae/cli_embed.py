@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiodae.cli_words import NAME, FilledPath, device_option
+from audiodae.cli_words import NAME, QUIET, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -40,7 +40,7 @@ DEFAULT = "vanilla-16k"
 @click.option(
     "--overwrite", is_flag=True, help="Also replace a file that is not an embedding file."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@QUIET
 @click.pass_context
 def embed(
     ctx: click.Context,

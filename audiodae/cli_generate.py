@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiodae.cli_words import NAME, FilledPath, device_option
+from audiodae.cli_words import NAME, OVERWRITE, QUIET, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.progress import bar, failed, say
 
@@ -20,9 +20,7 @@ _FOLDER = click.option(
     help="Folder for the sounds (WAV).",
 )
 _MODEL = click.option("--model", default=DEFAULT, show_default=True, type=NAME, metavar="NAME|FILE")
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 _DEVICE = device_option("cpu")
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 
 
 @click.command(short_help="New noise, out of a latent space.")
@@ -51,9 +49,9 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wr
     help="The same seed gives the same sounds.",
 )
 @_MODEL
-@_OVERWRITE
+@OVERWRITE
 @_DEVICE
-@_QUIET
+@QUIET
 @click.pass_context
 def generate(
     ctx: click.Context,
@@ -112,9 +110,9 @@ def generate(
 @_FOLDER
 @click.option("--steps", type=click.IntRange(2, 10_000), default=7, show_default=True)
 @_MODEL
-@_OVERWRITE
+@OVERWRITE
 @_DEVICE
-@_QUIET
+@QUIET
 def interpolate(
     a: Path,
     b: Path,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audiodae.cli_words import NAME
+from audiodae.cores import one_thread
 from audiodae.limits import MOST_CHANNELS
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def _engine(rate: int, given: dict[str, Any]) -> Live:
     from audiodae.live import Live
 
     denoiser = load(given["model"]) if given["model"] else load()
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # more threads mostly wait
+    one_thread()
     stream = denoiser.stream(
         sample_rate=rate,
         channels=given["channels"],

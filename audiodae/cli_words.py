@@ -34,6 +34,10 @@ class FilledPath(click.Path):
 NAME = FilledPath(readable=False)
 
 
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
 def device_option(default: str, *, chosen: bool = True) -> Callable[[Any], Any]:
     """`--device` of every command that runs a model; not `chosen`, "auto" is left to the command."""
     return click.option(

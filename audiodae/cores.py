@@ -1,4 +1,4 @@
-"""How many processes to share work out to, and whether they can be had with all that is in memory."""
+"""How many processes and threads share the work, and whether processes can be had with all in memory."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def cores() -> int:
 def can_fork() -> bool:
     """Whether forked processes work: Windows has none, on macOS libraries hang in them."""
     return sys.platform == "linux"
+
+
+def one_thread() -> None:
+    """Torch, where it is loaded, gets one: the nets are too small to share out, a second mostly waits.
+
+    More cores are for more files.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import gi
@@ -19,6 +18,7 @@ import numpy as np
 gi.require_version("Gst", "1.0")
 from gi.repository import GObject, Gst  # noqa: E402
 
+from audiodae.cores import one_thread  # noqa: E402
 from audiodae.limits import MOST_CHANNELS, RATES_HZ  # noqa: E402
 
 if TYPE_CHECKING:
@@ -314,8 +314,7 @@ def _load(model: str) -> Denoiser:
     from audiodae.api import load
 
     denoiser = load(model) if model else load()
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # more threads mostly wait, and pipelines have their own
+    one_thread()
     return denoiser
 
 

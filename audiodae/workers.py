@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 from audiodae.atomic import AtomicFile
 from audiodae.blockwise import Progress, clean_together
+from audiodae.cores import one_thread
 from audiodae.errors import AudiodaeError
 from audiodae.job import Job
 from audiodae.options import Options
@@ -173,8 +173,7 @@ def _start(bulletin: _Bulletin) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     denoiser, options = pickle.loads(memoryview(bulletin.given))
-    if "torch" in sys.modules:  # it came with the denoiser
-        sys.modules["torch"].set_num_threads(1)
+    one_thread()  # torch came with the denoiser, or not at all
     _shared = denoiser, options, bulletin
     bulletin.started.value = 1
     threading.Thread(target=_end_with_parent, daemon=True).start()
