@@ -49,6 +49,7 @@ from audiodae.scores import JSON_KEYS, NOISY, Evaluation, Row
 from audiodae.spectral import log_spectral_distance_db
 
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
+_Output = tuple[str, Samples, dict[str, float]]  # of which system, and what else is known of it
 """Noisy `(samples,)` float32, sample rate -> cleaned `(samples,)`; `audiodae.load()` gives one."""
 
 FULL_BAND_ABOVE_HZ = 8_000.0
@@ -103,21 +104,12 @@ def evaluate(
         for index, pair in enumerate(pairs):
             noisy, clean, sample_rate = read_pair(pair)
             seconds = noisy.size / sample_rate
-            outputs: list[tuple[str, Samples, dict[str, float]]] = [(NOISY, noisy, {})]
-            for system, enhancer in (enhancers or {}).items():
-                if system not in warm:
-                    enhancer(noisy.copy(), sample_rate)
-                    warm.add(system)
-                given = noisy.copy()  # so that one that works in place spoils nobody's input
-                began = time.process_time()
-                output = enhancer(given, sample_rate)
-                rtf = (time.process_time() - began) / seconds
-                output = checked(output, noisy, f"What {system} made of {pair.name}")
-                outputs.append((system, output, {"real_time_factor": rtf}))
+            with_dnsmos = every > 0 and index % every == 0
+            outputs: list[_Output] = [(NOISY, noisy, {})]
+            outputs += _enhanced(pair, noisy, sample_rate, enhancers or {}, warm)
             for system, of_name in files.items():
                 output = read_like(of_name[pair.name], noisy, sample_rate, pair.noisy)
                 outputs.append((system, output, {}))
-            with_dnsmos = every > 0 and index % every == 0
             for system, output, timing in outputs:
                 scores = pool.submit(measure, output, noisy, clean, sample_rate, with_dnsmos)
                 rows.append((system, pair, seconds, timing, scores))
@@ -130,6 +122,26 @@ def evaluate(
             for system, pair, seconds, timing, scores in rows
         ]
     return Evaluation(done, notes + _too_little_speech(done))
+
+
+def _enhanced(
+    pair: Pair,
+    noisy: Samples,
+    sample_rate: int,
+    enhancers: Mapping[str, Enhancer],
+    warm: set[str],
+) -> Iterator[_Output]:
+    """What each enhancer makes of a recording, and how long it took; those not `warm` are warmed up."""
+    for system, enhancer in enhancers.items():
+        if system not in warm:
+            enhancer(noisy.copy(), sample_rate)
+            warm.add(system)
+        given = noisy.copy()  # so that one that works in place spoils nobody's input
+        began = time.process_time()
+        output = enhancer(given, sample_rate)
+        rtf = (time.process_time() - began) / (noisy.size / sample_rate)
+        output = checked(output, noisy, f"What {system} made of {pair.name}")
+        yield system, output, {"real_time_factor": rtf}
 
 
 def measure(
@@ -235,7 +247,8 @@ def _refuse_place(json_file: Path) -> None:
         raise AudiodaeError(
             f"The figures would be written to {json_file}, but they are JSON: {wanted}"
         )
-    if os.path.lexists(json_file) and not is_report(json_file, JSON_KEYS):
+    there = os.path.lexists(json_file) and not json_file.is_dir()
+    if there and not is_report(json_file, JSON_KEYS):
         raise AudiodaeError(
             f"The figures are not written to {json_file}: a file of that name exists already, and holds "
             f"no figures of audiodae: {wanted}"
