@@ -49,10 +49,10 @@ from audiodae.scores import JSON_KEYS, NOISY, Evaluation, Row
 from audiodae.spectral import log_spectral_distance_db
 
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
-_Output = tuple[str, Samples, dict[str, float]]  # of which system, and what else is known of it
 """Noisy `(samples,)` float32, sample rate -> cleaned `(samples,)`; `audiodae.load()` gives one."""
 
 FULL_BAND_ABOVE_HZ = 8_000.0
+_Output = tuple[str, Samples, dict[str, float]]  # of which system, and what else is known of it
 
 
 def evaluate(
