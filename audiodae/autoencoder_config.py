@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from audiodae.config import check_range
 from audiodae.stft import Stft
 
+_MOST = 16_384  # frames, latent values and widths: more is a slip, and no memory would do
 _CHOICES = {
     "body": ("dense", "conv"),
     "bottleneck": ("plain", "gaussian"),
@@ -47,7 +48,8 @@ class AutoencoderConfig:
     denoising: bool = False
 
     def __post_init__(self) -> None:
-        check_range(self, 1, math.inf, "sample_rate", "patch_frames", "latent")
+        check_range(self, 1, math.inf, "sample_rate")
+        check_range(self, 1, _MOST, "patch_frames", "latent")
         check_range(self, 0.0, 1.0, "dropout", below=True)
         # says what is wrong with these
         stft = Stft(self.sample_rate, self.n_fft, self.hop_length)
@@ -61,12 +63,21 @@ class AutoencoderConfig:
                     f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}."
                 )
         layers = self.hidden if self.body == "dense" else self.channels
-        if not layers or min(layers) < 1:
+        if not layers or not 1 <= min(layers) <= max(layers) <= _MOST:
             name = "hidden" if self.body == "dense" else "channels"
-            raise ValueError(f"{name} is {layers}: give the width of at least one layer.")
+            raise ValueError(
+                f"{name} is {layers}: give the width of at least one layer, each from 1 to {_MOST}."
+            )
+        if self.latent > self.features:
+            raise ValueError(
+                f"latent is {self.latent}: a patch of {self.patch_frames} frames and {self.mels} mels has "
+                f"only {self.features} values, so give no more."
+            )
         if self.body == "conv":
-            if self.kernel < 1 or self.kernel % 2 == 0:
-                raise ValueError(f"kernel is {self.kernel}: an odd number is wanted.")
+            if not 1 <= self.kernel <= self.mels or self.kernel % 2 == 0:
+                raise ValueError(
+                    f"kernel is {self.kernel}: an odd number is wanted, of {self.mels} mels at most."
+                )
             halvings = 2 ** len(self.channels)
             if self.patch_frames % halvings or self.mels % halvings:
                 raise ValueError(

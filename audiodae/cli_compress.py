@@ -165,7 +165,10 @@ def _print(rows: list[dict[str, Any]], as_json: bool, quiet: bool) -> None:
         line = f"{row['file']} -> {row['target']}: {row['bytes']} bytes, "
         line += f"{row['bits_per_second']:.0f} bit/s"
         more = {"lsd_db": "LSD {:.1f} dB", "stoi": "STOI {:.2f}", "pesq_wb": "PESQ {:.2f}"}
-        line += "".join(", " + text.format(row[k]) for k, text in more.items() if k in row)
+        more = {k: text for k, text in more.items() if k in row}
+        line += "".join(
+            ", " + text.format(row[k]).replace("nan", "n/a") for k, text in more.items()
+        )
         click.echo(printable(line))
     seconds = sum(row["seconds"] for row in rows)
     if len(rows) > 1 and seconds:

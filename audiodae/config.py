@@ -11,6 +11,14 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, Union
 
 T = TypeVar("T")
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    dict: "a table",
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    tuple: "a list",
+}
 
 
 def from_plain(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
@@ -106,5 +114,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    wanted = getattr(hint, "__name__", str(hint))
-    raise ValueError(f"{name} is {value!r}, which is not a {wanted}.")
+    if origin is tuple and dataclasses.is_dataclass(arguments[0]) and isinstance(value, Mapping):
+        raise ValueError(f"{name} is one table, and a list of them is wanted: write [[{name}]].")
+    wanted = _WORDS.get(origin or hint, str(hint))
+    raise ValueError(f"{name} is {value!r}, which is not {wanted}.")

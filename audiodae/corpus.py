@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from audiodae.arrays import NO_SOUND
 from audiodae.atomic import AtomicFile, write_whole
 from audiodae.audio import AUDIO_SUFFIXES, Reader
 from audiodae.cores import can_fork, cores
@@ -102,7 +103,8 @@ class Corpus:
 
 def _place(group: str) -> float:
     """Where in 0 to 1 a group stands, by its name."""
-    digest = hashlib.sha256(group.encode()).digest()
+    # Names on disk may be no valid text.
+    digest = hashlib.sha256(group.encode(errors="surrogateescape")).digest()
     return (digest[0] + digest[1] / 256) / 256
 
 
@@ -122,7 +124,8 @@ def read_corpus(
     left out and listed in `failures`, as are folders that cannot be listed; each call tries them again.
     Raises `AudioError` when nothing is left.
     """
-    folders = [Path(os.path.abspath(folder)) for folder in folders]  # so that each has a name
+    # By their whole path, so that each has a name, and once: a clip said twice is no two clips.
+    folders = list(dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders))
     files: list[_File] = []
     closed: list[str] = []
     for folder in folders:
@@ -268,9 +271,11 @@ def _mono(path: Path, sample_rate: int, full_scale: bool) -> _Mono | AudioError:
     try:
         with Reader(path) as reader:
             blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
-            rate = reader.info.sample_rate
+            rate, nonfinite = reader.info.sample_rate, reader.nonfinite
     except AudioError as error:
         return error
+    if nonfinite:
+        return AudioError(f"{path} has {nonfinite} samples that are {NO_SOUND}: mend or remove it.")
     mono = resample(np.concatenate([np.zeros(0, np.float32), *blocks]), rate, sample_rate)
     if not len(mono):
         return AudioError(f"{path} holds no samples.")

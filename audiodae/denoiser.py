@@ -68,11 +68,13 @@ class DenoiserConfig:
                 "the convolutions one by one: give each the same number of values."
             )
         for sizes in zip(self.channels, self.kernels, self.strides, strict=True):
-            if not sizes[1] >= sizes[2] >= 1 or not 1 <= sizes[0] <= _MOST_CHANNELS:
+            channels, kernel, stride = sizes
+            if not self.bands.count >= kernel >= stride >= 1 or not 1 <= channels <= _MOST_CHANNELS:
                 raise ValueError(
                     f"channels {self.channels}, kernels {self.kernels} and strides {self.strides}: a "
                     f"convolution has 1 to {_MOST_CHANNELS} channels, a stride of 1 or more, and a kernel "
-                    "at least as long as its stride."
+                    f"at least as long as its stride and at most as long as there are bands "
+                    f"({self.bands.count})."
                 )
         if self.bands.count % math.prod(self.strides):
             raise ValueError(

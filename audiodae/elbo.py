@@ -31,7 +31,7 @@ class ElboConfig:
     free_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        check_range(self, 0, math.inf, "beta", "warmup_steps", "free_bits")
+        check_range(self, 0, 1e9, "beta", "warmup_steps", "free_bits")
 
     def beta_at(self, step: int) -> float:
         """The weight at a step of the training, counted from 0; `beta` where the warm-up is over."""

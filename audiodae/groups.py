@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from audiodae.atomic import reason
 from audiodae.errors import AudioError
 
 _COLUMNS = ("group", "talker", "speaker", "room")
@@ -58,7 +59,12 @@ def _rows(table: Path) -> list[tuple[str, str]]:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.reader(lines, delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AudioError(f"The table of groups {table} cannot be read: {error}.") from error
+        why = str(error)
+        if isinstance(error, OSError):
+            why = reason(error)
+        elif isinstance(error, UnicodeDecodeError):
+            why = "it is not UTF-8 text"
+        raise AudioError(f"The table of groups {table} cannot be read: {why}.") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     found = [header.index(name) for name in _COLUMNS if name in header]
     if "file" not in header or not found:

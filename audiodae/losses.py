@@ -55,10 +55,8 @@ class LossConfig:
     compression: float = 0.3
 
     def __post_init__(self) -> None:
-        check_range(
-            self, 0.0, math.inf, "magnitude", "spectrum", "snr", "lost_speech", "noise_left"
-        )
-        check_range(self, 0.0, math.inf, "log_spectrum", "log_spectrum_from_hz", "clean_in")
+        check_range(self, 0.0, 1e6, "magnitude", "spectrum", "snr", "lost_speech", "noise_left")
+        check_range(self, 0.0, 1e6, "log_spectrum", "log_spectrum_from_hz", "clean_in")
         check_range(self, 0.05, 1.0, "compression")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from audiodae.config import check_range
@@ -69,10 +68,12 @@ class MixConfig:
     category_weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_range(self, -math.inf, math.inf, "snr_db", "pitch_semitones")
+        check_range(self, -200.0, 200.0, "snr_db")
+        check_range(self, -24.0, 24.0, "pitch_semitones")
         check_range(self, -120.0, 0.0, "level_dbfs")
         check_range(self, 0.25, 4.0, "speed", *(["noise_speed"] if self.noise_speed else []))
-        check_range(self, 0.0, math.inf, "equalise_db", "equalise_noise_db", "early_reflections_ms")
+        check_range(self, 0.0, 60.0, "equalise_db", "equalise_noise_db")
+        check_range(self, 0.0, 10_000.0, "early_reflections_ms")
         check_range(self, 0.0, 1.0, *_CHANCES)
         # With noise_only = 1 there is no speech to be clean.
         if self.noise_only < 1.0 and self.clean_only + self.noise_only > 1.0 + 1e-9:
@@ -80,7 +81,7 @@ class MixConfig:
                 f"clean_only is {self.clean_only:g} and noise_only {self.noise_only:g}: an example is one of "
                 "them at most, so together they are wanted to be 1 or less."
             )
-        if not all(0.0 <= weight < math.inf for weight in self.category_weights.values()):
+        if not all(0.0 <= weight <= 1e6 for weight in self.category_weights.values()):
             raise ValueError(
-                f"category_weights are {self.category_weights}: weights of 0 or more are wanted."
+                f"category_weights are {self.category_weights}: weights from 0 to a million are wanted."
             )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib
+import shutil
+import tempfile
+
 import torch
 from torch import Tensor
 
@@ -24,6 +29,7 @@ def griffin_lim(magnitude: Tensor, stft: Stft, seed: int) -> Tensor:
             "Turning a spectrogram into sound needs the package librosa, which is not installed: "
             'run pip install "audiodae[families]".'
         ) from error
+    _have_a_place_to_cache()
     sound = librosa.griffinlim(
         magnitude.detach().cpu().numpy().T,
         n_iter=_ITERATIONS,
@@ -35,3 +41,16 @@ def griffin_lim(magnitude: Tensor, stft: Stft, seed: int) -> Tensor:
         random_state=seed,
     )
     return torch.from_numpy(sound).to(magnitude)
+
+
+def _have_a_place_to_cache() -> None:
+    """Librosa's compiler, Numba, refuses to be loaded by who may write neither beside it nor at home."""
+    try:
+        importlib.import_module("librosa.core.spectrum")
+    except RuntimeError:
+        import numba
+
+        # Of its own: what lies in a folder that others can write to would be run.
+        folder = tempfile.mkdtemp(prefix="audiodae-numba-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        setattr(numba.config, "CACHE_DIR", folder)  # noqa: B010 - it has no such name for mypy

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiodae.atomic import reason
 from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.config import check_range, from_plain, to_plain
 from audiodae.denoiser import DenoiserConfig
@@ -51,11 +52,11 @@ class Stage:
     whisper_items: int = 1
 
     def __post_init__(self) -> None:
-        check_range(self, 1, math.inf, "batch_size")
-        check_range(self, 0.05, math.inf, "crop_seconds")
+        check_range(self, 1, 65_536, "batch_size")
+        check_range(self, 0.05, 600.0, "crop_seconds")
         check_range(self, 0.0, 1.0, "final_fraction")
-        check_range(self, 0, math.inf, "steps", "warmup_steps", "dnsmos_items", "whisper_items")
-        check_range(self, 0.0, math.inf, "learning_rate", "pesq", "dnsmos", "stoi", "whisper")
+        check_range(self, 0, 1e9, "steps", "warmup_steps", "dnsmos_items", "whisper_items")
+        check_range(self, 0.0, 1e3, "learning_rate", "pesq", "dnsmos", "stoi", "whisper")
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step of this stage, counted from 0."""
@@ -108,9 +109,11 @@ class Recipe:
         check_range(self, 0.0, 1.0, "ema_decay")
         check_range(self, 0.0, 0.9, "held_out")
         check_range(self, 1e-6, math.inf, "clip_norm")
-        check_range(self, 1, math.inf, "validation_batches")
-        check_range(self, 0.0, math.inf, "weight_decay", "checkpoint_minutes")
-        check_range(self, 0, math.inf, "seed", "pca_patches")
+        check_range(self, 1, 10_000, "validation_batches")
+        check_range(self, 0.0, 1e3, "weight_decay")
+        check_range(self, 0.0, math.inf, "checkpoint_minutes")
+        check_range(self, 0, 2**63 - 1, "seed")
+        check_range(self, 0, 1_000_000, "pca_patches")
         if self.autoencoder is None:
             self._check_loss()
         else:
@@ -119,6 +122,18 @@ class Recipe:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
 
     def _check_loss(self) -> None:
+        frame_seconds = self.model.n_fft / self.model.sample_rate
+        if frame_seconds > 1.0:
+            raise ValueError(
+                f"model.n_fft = {self.model.n_fft} at {self.model.sample_rate} Hz is a frame of "
+                f"{frame_seconds:g} s: one of 1 s or less is wanted."
+            )
+        for stage in self.stages:
+            if round(stage.crop_seconds * self.model.sample_rate) < self.model.n_fft:
+                raise ValueError(
+                    f"a stage has crop_seconds = {stage.crop_seconds:g}, and a frame of model.n_fft = "
+                    f"{self.model.n_fft} samples is {frame_seconds:g} s: give longer crops."
+                )
         highest_hz, from_hz = self.model.sample_rate / 2, self.loss.log_spectrum_from_hz
         if self.loss.log_spectrum and from_hz >= highest_hz:
             raise ValueError(
@@ -166,10 +181,10 @@ def read_recipe(path: Path | None) -> Recipe:
     if path is None:
         return Recipe()
     try:
-        data = tomllib.loads(read_regular(path).decode("utf-8"))
+        data = tomllib.loads(read_regular(path).decode("utf-8-sig"))
         return from_plain(Recipe, _with_family(data))
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
+        raise RecipeError(f"{path} cannot be read: {reason(error)}.") from error
     except RecursionError as error:
         raise RecipeError(f"{path} has lists within lists without end.") from error
     except (ValueError, AudiodaeError) as error:  # TOML errors are ValueErrors too
@@ -182,8 +197,9 @@ def _with_family(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(name, str) and name and isinstance(autoencoder, dict):
         data = {**data, "autoencoder": {**to_plain(family(name)), **autoencoder}}
     if "autoencoder" in data and ("model" in data or "loss" in data):
+        given = f"family = {name!r}" if name else "[autoencoder]"
         raise ValueError(
-            "[autoencoder] stands beside [model] or [loss], which are a denoiser's: a recipe trains one "
-            "net, so leave the others out."
+            f"{given} stands beside [model] or [loss], which are a denoiser's: a recipe trains one net, so "
+            "leave the others out."
         )
     return data

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from audiodae.arrays import Array, Constant, array_namespace
 
+_MOST_N_FFT = 1 << 20  # more is a slip, and no memory would do
+
 
 @dataclass(frozen=True)
 class Stft:
@@ -28,6 +30,8 @@ class Stft:
     hop_length: int
 
     def __post_init__(self) -> None:
+        if self.n_fft > _MOST_N_FFT:
+            raise ValueError(f"n_fft={self.n_fft} is too long a frame: give at most {_MOST_N_FFT}.")
         if self.hop_length < 1 or self.n_fft % self.hop_length or self.n_fft < 2 * self.hop_length:
             raise ValueError(
                 f"n_fft={self.n_fft} with hop_length={self.hop_length} does not overlap-add to one: "

@@ -46,7 +46,12 @@ from audiodae.together import (
 from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
+MODEL = "model.safetensors"
 _PATIENCE = 20  # steps in a row without a finite loss before giving up
+
+
+class Diverged(AudiodaeError):
+    """What is learnt has become numbers that are none."""
 
 
 class Trainer:
@@ -93,7 +98,7 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether the run folder holds all that the recipe asks for."""
-        return self.step >= self.recipe.steps and (self.run / "model.safetensors").is_file()
+        return self.step >= self.recipe.steps and (self.run / MODEL).is_file()
 
     def train(
         self, stop_after_steps: int | None = None, stopped: Callable[[], bool] = lambda: False
@@ -120,7 +125,7 @@ class Trainer:
             if self.rank == 0:
                 self.say(
                     f"{self.run} is done: {self.step} steps are taken, and the recipe asks for "
-                    f"{self.recipe.steps}. The model is {self.run / 'model.safetensors'}."
+                    f"{self.recipe.steps}. The model is {self.run / MODEL}."
                 )
             return
         self.lesson.check(self.step)
@@ -168,7 +173,7 @@ class Trainer:
             else:
                 failures += 1
                 if failures >= _PATIENCE:
-                    raise AudiodaeError(
+                    raise Diverged(
                         f"The loss or its gradient was not a number for {failures} steps in a row at step "
                         f"{self.step}: lower the learning rate; the last good state is in the run folder."
                     )
@@ -187,6 +192,11 @@ class Trainer:
             self._stop(recent, saved_step if failures else self.step, saved_step)
         if self.rank == 0:
             self.save(recent)
+            if not (self.run / MODEL).is_file():
+                raise Diverged(
+                    f"The validation loss is not a number, so {self.run} holds no model after {self.step} "
+                    "steps: lower the learning rate or the weights of the loss, and begin in a new folder."
+                )
 
     def _is_stopping(self) -> bool:
         """Several processes ask each other with every step: one that ended alone would leave them waiting."""

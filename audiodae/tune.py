@@ -6,9 +6,11 @@ in the run folder, so a search goes on where it stopped.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,25 @@ from audiodae.errors import AudiodaeError
 from audiodae.lessons import lesson_of
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.run_state import CURVE
-from audiodae.trainer import Trainer
+from audiodae.trainer import Diverged, Trainer
 from audiodae.training import corpora_of, mixers_of, torch_device
 
-STUDY = "tune"
+STUDY, STUDY_FILE = "tune", "study.db"
 _ASKED = "asked"  # attribute of a study: what all of its trials have in common
 BEST = "best.toml"
 _STRIDES = {1: ((8,),), 2: ((4, 2), (2, 2)), 3: ((2, 2, 2), (4, 2, 2))}
 _FEWEST_FOR_IMPORTANCE = 4
 _REFUSED_IN_A_ROW = 20  # nets that cost no training; then it is not by chance
+# What reading a study raises in which something stands that we have not written.
+_DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _SIZE, _TOO_LARGE = "parameters", "too many parameters"  # attributes of a trial: one of them
 
 
@@ -59,18 +71,24 @@ def tune_folders(
     """
     optuna = _optuna()
     recipe = read_recipe(recipe_path)
+    if not recipe.stages[0].learning_rate:
+        raise AudiodaeError(
+            "The learning_rate of the first stage is 0, and is scaled: give another."
+        )
     chosen = torch_device(device)
     cache = cache or run / "cache"
     corpora = corpora_of(speech, noise, rir, recipe, cache)
     training, validation = mixers_of(corpora, recipe, chosen)
     run.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{run / 'study.db'}", study_name=STUDY, load_if_exists=True
-    )
-    # Another seed on every start, or the search would repeat its first guesses.
-    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
     sounds = {name: corpus.fingerprint() if corpus else "" for name, corpus in corpora.items()}
-    _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
+    with _told_of(run / STUDY_FILE, *_DAMAGED):
+        study = optuna.create_study(
+            storage=_storage(run / STUDY_FILE), study_name=STUDY, load_if_exists=True
+        )
+        # Another seed on every start, or the search would repeat its first guesses.
+        seed = (recipe.seed + len(study.trials)) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
 
     def judge(trial: Any) -> float:
         try:
@@ -85,25 +103,65 @@ def tune_folders(
             trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
             folder = run / "trials" / f"{trial.number:03d}"
             short = _shortened(guess, steps)
+        except (AudiodaeError, ValueError) as error:  # no such net
+            say(f"trial {trial.number}: {error}")
+            raise optuna.TrialPruned(str(error)) from error
+        try:
             trainer = Trainer(
                 short, training, validation, folder, device=chosen, say=lambda _: None
             )
             trainer.train()
             loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1]).get("loss")
             if loss is None:  # JSON has no word for it
-                raise AudiodaeError("The validation loss is not a number.")
-        except (AudiodaeError, ValueError) as error:  # no such net, or a rate it did not survive
+                raise Diverged("The validation loss is not a number.")
+        except (
+            Diverged
+        ) as error:  # a rate that it did not survive; what else goes wrong ends the search
             say(f"trial {trial.number}: {error}")
             raise optuna.TrialPruned(str(error)) from error
         say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
         return float(loss)
 
     refused: list[Any] = []
-    while len(_trained(study)) < trials and len(refused) < _REFUSED_IN_A_ROW:
-        study.optimize(judge, n_trials=1)
-        last = study.trials[-1]
-        refused = [] if _SIZE in last.user_attrs else [*refused, last]
-    return _best(study, run, refused)
+    with _told_of(run / STUDY_FILE):
+        while len(_trained(study)) < trials and len(refused) < _REFUSED_IN_A_ROW:
+            study.optimize(judge, n_trials=1)
+            last = study.trials[-1]
+            refused = [] if _SIZE in last.user_attrs else [*refused, last]
+    with _told_of(run / STUDY_FILE, *_DAMAGED):
+        return _best(study, run, refused)
+
+
+def _storage(path: Path) -> Any:
+    """The database at a path, which as a part of a URL would have characters that mean something else."""
+    import optuna
+    from sqlalchemy.pool import QueuePool
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, check_same_thread=False)
+
+    return optuna.storages.RDBStorage(
+        "sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool}
+    )
+
+
+@contextlib.contextmanager
+def _told_of(path: Path, *more: type[Exception]) -> Iterator[None]:
+    """What goes wrong with the study's database becomes a sentence."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    told: tuple[type[Exception], ...] = (SQLAlchemyError, OptunaError, *more)
+    try:
+        yield
+    except AudiodaeError:
+        raise
+    except told as error:
+        first = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+        raise AudiodaeError(
+            f"{path} cannot be used as the study of a search: {first[0].rstrip('.')}. If it is not in use by "
+            "another search, and there is room on the disk, begin a new one with another --run."
+        ) from error
 
 
 def _best(study: Any, run: Path, refused: Sequence[Any]) -> Path:
@@ -284,5 +342,7 @@ def _optuna() -> Any:
             f'`audiodae tune` needs {error.name}, which is not installed: run pip install "audiodae[tune]".'
         ) from error
     del matplotlib, tomli_w
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # below, it tells of each trial by a traceback
     return optuna

@@ -30,7 +30,7 @@ from audiodae.errors import AudiodaeError, RecipeError
 from audiodae.lessons import lesson_of
 from audiodae.mixer import Mixer, Mixture
 from audiodae.recipe import Recipe, Stage, read_recipe
-from audiodae.trainer import Trainer
+from audiodae.trainer import Diverged, Trainer
 from audiodae.training import check_folders, make_mixers, train_folders
 
 RECIPE = """
@@ -582,7 +582,32 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         ("[model]\ndropout = 1.5", "dropout is 1.5"),
         ("[model]\ndropout = 1.0", "dropout is 1.0, and not a number from 0 to below 1"),
         ("[model.bands]\ncompression = -3.0", "compression is -3.0"),
-        ("[elbo]\nbeta = nan", "beta is nan, and not a number of 0 or more"),
+        ("[elbo]\nbeta = nan", "beta is nan, and not a number from 0"),
+        ("seed = 1180591620717411303424", "seed is 1180591620717411303424"),
+        ("validation_batches = 1000000", "validation_batches is 1000000"),
+        ("pca_patches = 1000000000000", "pca_patches is 1000000000000"),
+        ("[mix]\npitch_semitones = [-60.0, 60.0]", "pitch_semitones is"),
+        ("[mix]\nearly_reflections_ms = inf", "early_reflections_ms is inf"),
+        ("[mix]\ncategory_weights = { fan = 1e308 }", "category_weights"),
+        ("[[stages]]\nsteps = 1\nbatch_size = 1000000", "batch_size is 1000000"),
+        ("[[stages]]\nsteps = 1\ncrop_seconds = inf", "crop_seconds is inf"),
+        ("[[stages]]\nsteps = 1\nlearning_rate = inf", "learning_rate is inf"),
+        (
+            "[[stages]]\nsteps = 1\ncrop_seconds = 0.05\n[model]\nn_fft = 1024",
+            "is 0.064 s: give longer",
+        ),
+        ("[model]\nn_fft = 32768\nhop_length = 16384", "is a frame of 2.048 s"),
+        ("[model]\nn_fft = 1099511627776", "too long a frame"),
+        ("[model]\nkernels = [1000, 5]", "at most as long as there are bands"),
+        ("[autoencoder]\nlatent = 2000", "latent is 2000.* only 1024 values"),
+        ("[autoencoder]\nbody = 'dense'\nhidden = [1000000]", "each from 1 to 16384"),
+        ("[autoencoder]\nkernel = 101", "kernel is 101"),
+        ("[autoencoder]\npatch_frames = 1000000", "patch_frames is 1000000"),
+        ("[elbo]\nwarmup_steps = 1" + 12 * "0", "warmup_steps is 1"),
+        ("[stages]\nsteps = 1", r"stages is one table, .* write \[\[stages\]\]"),
+        ("optimizer = 1", "optimizer is 1, which is not a text"),
+        ("seed = 1.5", "seed is 1.5, which is not a whole number"),
+        ("family = 'vanilla'\n[model]\nblocks = 1", "family = 'vanilla' stands beside"),
         ("[model]\nkernels = [2, 2]", "1 to 4096 channels, a stride of 1 or more, and a kernel"),
         ("[model]\nsample_rate = 8000\n[loss]\nlog_spectrum = 0.1", "below 4000 Hz"),
         ("[loss]\ncompression = 0.0", "compression is 0.0"),
@@ -593,6 +618,18 @@ def test_a_number_that_makes_no_sense_is_named(tmp_path: Path, text: str, words:
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(RecipeError, match=words):
         read_recipe(tmp_path / "r.toml")
+
+
+def test_a_recipe_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("seed = 7\n", encoding="utf-8-sig")
+    assert read_recipe(tmp_path / "r.toml").seed == 7
+
+
+def test_a_training_that_ends_without_a_model_says_so(root: Path) -> None:
+    trainer = _trainer(root, root / "none", Mixer, Holed)
+    trainer.recipe = replace(trainer.recipe, validation_batches=3)
+    with pytest.raises(Diverged, match="none holds no model after 1 steps"):
+        trainer.train(stop_after_steps=1)
 
 
 def test_weights_of_categories_that_are_not_there_are_told(

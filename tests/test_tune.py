@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,10 +17,10 @@ from click.testing import CliRunner
 from test_mixer import write_folder
 
 from audiodae.cli import main
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudioError
 from audiodae.mixer import Mixture
 from audiodae.recipe import Recipe, read_recipe
-from audiodae.trainer import Trainer
+from audiodae.trainer import Diverged, Trainer
 
 pytest.importorskip("optuna", reason="the search is an extra: pip install 'audiodae[tune]'")
 
@@ -151,6 +155,7 @@ def test_a_search_that_is_stopped_leaves_out_the_trial_under_way_and_goes_on(
         result = CliRunner().invoke(main, ["tune", *words])
         assert result.exit_code == code, result.output
         assert "Stopped: a trial under way is left out" in result.output
+        assert "Traceback" not in result.output
     assert not (root / "stop" / "best.toml").exists()
     monkeypatch.setattr(Trainer, "_one_step", step)
     tune(root, "stop", "denoiser", "--trials", "2")
@@ -162,13 +167,11 @@ def test_a_loss_that_is_no_number_is_told_and_wins_nothing(
 ) -> None:
     monkeypatch.setattr(Trainer, "validate", lambda self: {"loss": float("nan")})
     said = tune(root, "no-number", "denoiser", "--trials", "1", refused=True)
-    assert "trial 0: The validation loss is not a number." in said
+    assert "trial 0: The validation loss is not a number" in said
     assert "None of the 1 trainings came to a loss" in said
 
 
 def test_a_search_of_an_earlier_version_goes_on(root: Path) -> None:
-    import sqlite3
-
     tune(root, "earlier", "denoiser", "--trials", "1")
     with sqlite3.connect(root / "earlier" / "study.db") as study:
         study.execute("DELETE FROM study_user_attributes")
@@ -202,11 +205,80 @@ def test_where_no_training_is_survived_it_is_said(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dies(trainer: Trainer) -> None:
-        raise AudiodaeError("The loss is no number.")
+        raise Diverged("The loss is no number.")
 
     monkeypatch.setattr(Trainer, "train", dies)
     said = tune(root, "dead", "denoiser", "--trials", "2", refused=True)
     assert said.count("trial ") == 2 and "None of the 2 trainings came to a loss" in said
+
+
+def test_a_full_disk_ends_the_search_and_costs_no_trial(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(trainer: Trainer) -> None:
+        raise AudioError("state.pt cannot be written: the disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train", full)
+        said = tune(root, "full", "denoiser", "--trials", "1", refused=True)
+    assert "the disk is full" in said and "Traceback" not in said and "more --trials" not in said
+    tune(root, "full", "denoiser", "--trials", "1")
+    assert len(losses(root / "full")) == 1
+
+
+@pytest.mark.parametrize("name", ["what?x=1#y", "s%20b", "per%41cent"])
+def test_a_study_lies_in_its_folder_whatever_that_is_called(root: Path, name: str) -> None:
+    (root / "s b").mkdir(exist_ok=True)
+    tune(root, name, "denoiser", "--trials", "1")
+    assert (root / name / "study.db").stat().st_size > 0 and not list((root / "s b").iterdir())
+    tune(root, name, "denoiser", "--trials", "2")
+    assert len(losses(root / name)) == 2
+
+
+def _garbage(study: Path) -> None:
+    study.write_text("no database")
+
+
+def _cut(study: Path) -> None:
+    study.write_bytes(study.read_bytes()[:5000])
+
+
+def _folder(study: Path) -> None:
+    study.unlink()
+    study.mkdir()
+
+
+def _sql(command: str) -> Callable[[Path], None]:
+    def edit(study: Path) -> None:
+        with closing(sqlite3.connect(study)) as connection, connection:
+            connection.execute(command)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _garbage,
+        _cut,
+        _folder,
+        _sql("UPDATE alembic_version SET version_num = 'v9.9.9'"),
+        _sql("UPDATE study_user_attributes SET value_json = '3'"),
+        _sql("UPDATE study_user_attributes SET value_json = '{\"steps\": 1}'"),
+        _sql("UPDATE trial_user_attributes SET value_json = 'x'"),
+        _sql("UPDATE trial_values SET value = NULL"),
+    ],
+    ids=str,
+)
+def test_a_study_that_is_damaged_or_another_s_is_told(
+    root: Path, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    if not (root / "whole").exists():
+        tune(root, "whole", "denoiser", "--trials", "1")
+    shutil.copytree(root / "whole", tmp_path / "run")
+    damage(tmp_path / "run" / "study.db")
+    said = tune(root, str(tmp_path / "run"), "denoiser", "--trials", "1", refused=True)
+    assert "study.db cannot be used as the study of a search" in said and "Traceback" not in said
 
 
 def test_a_family_is_searched_like_a_denoiser(root: Path) -> None:
