@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +159,25 @@ def test_griffin_lim_gives_sound_with_those_patches() -> None:
     assert not torch.equal(found, net.waveform(patches, seed=1))
 
 
+def test_griffin_lim_works_where_its_library_may_write_nothing() -> None:
+    pytest.importorskip("librosa", reason="Griffin-Lim comes with librosa")
+    program = (
+        "import torch\n"
+        "from audiodae.phase import griffin_lim\n"
+        "from audiodae.stft import Stft\n"
+        "stft = Stft(16000, 512, 256)\n"
+        "print(griffin_lim(torch.ones(3, stft.bins), stft, 0).shape)\n"
+    )
+    nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "torch.Size([1024])", done.stderr
+
+
 def test_with_the_phase_of_the_recording_a_tone_comes_back_in_place() -> None:
     net = build("vanilla").eval()
     time = torch.arange(2 * net.config.patch_samples) / 16000
@@ -171,7 +193,7 @@ def test_with_the_phase_of_the_recording_a_tone_comes_back_in_place() -> None:
         ({"body": "transformer"}, "choose from dense, conv"),
         ({"kernel": 4}, "odd"),
         ({"patch_frames": 12, "channels": (4, 4, 4)}, "multiples of 8"),
-        ({"latent": 0}, "latent is 0, and not a number of 1 or more"),
+        ({"latent": 0}, "latent is 0, and not a number from 1"),
         ({"dropout": 1.0}, "below 1"),
         ({"channels": ()}, "at least one layer"),
         ({"chanels": (4,)}, "did you mean 'channels'"),

@@ -61,6 +61,9 @@ def test_a_comparison_measures_cost_and_quality_and_names_who_is_missing(tmp_pat
     assert (pairs / "noisy" / "a_+5dB.WAV").exists()
     mistyped = subprocess.run([*program, "--only", "speech16k"], capture_output=True, text=True)
     assert mistyped.returncode == 2 and "speech16k" in mistyped.stderr
+    for more, word in ((["--model", "nope"], "nope"), (["--out", __file__], "it is a file")):
+        wrong = subprocess.run([*program, *more], capture_output=True, text=True)
+        assert wrong.returncode == 2 and word in wrong.stderr and "Traceback" not in wrong.stderr
     missing = [name for name, rival in rivals().RIVALS.items() if not rivals().installed(rival)]
     for name in missing:
         assert f"{name}: left out, needs pip install" in done.stderr

@@ -1,6 +1,7 @@
 """Folders of audio as an array: what is tried again and what is left out."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,29 @@ def test_a_folder_that_cannot_be_listed_is_named(
         assert "noise/locked cannot be listed" in failure.replace(os.sep, "/")
     with pytest.raises(AudioError, match="No audio was found.*cannot be listed"):
         read_corpus([folder / "locked"], RATE, tmp_path / "cache")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_no_text_has_its_place_among_the_groups(tmp_path: Path) -> None:
+    for name in ("a_1.wav", "b_1.wav", "c_1.wav"):
+        write(tmp_path / "in", name, tone())
+    (tmp_path / "in" / "b_1.wav").rename(tmp_path / "in" / os.fsdecode(b"b\xff_1.wav"))
+    whole = read_corpus([tmp_path / "in"], RATE, tmp_path / "cache")
+    training, validation = whole.split(0.5)
+    assert len(whole.clips) == 3 and len(training.clips) + len(validation.clips) == 3
+
+
+def test_what_has_samples_that_are_no_sound_is_left_out_and_named(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.wav", tone())
+    holed = tone()
+    holed[::2] = np.nan
+    write(tmp_path / "in", "b.wav", holed)
+    read = read_corpus([tmp_path / "in"], RATE, tmp_path / "cache")
+    assert [clip.name for clip in read.clips] == ["a.wav"]
+    assert f"has {RATE // 2} samples that are NaN" in read.failures[0]
+
+
+def test_a_folder_that_is_given_twice_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.wav", tone())
+    twice = [tmp_path / "in", tmp_path / "in" / ".." / "in"]
+    assert len(read_corpus(twice, RATE, tmp_path / "cache").clips) == 1
