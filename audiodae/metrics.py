@@ -26,6 +26,7 @@ from audiodae.errors import AudiodaeError, AudioError
 from audiodae.features import erb_rate
 from audiodae.judges import SPEECH_RATE, as_listeners, dnsmos_model
 from audiodae.levels import ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB
+from audiodae.onnx_runtime import onnx_runtime
 from audiodae.resample import resample
 from audiodae.stft import Stft
 
@@ -280,7 +281,10 @@ def _missing(name: str, extra: str) -> AudiodaeError:
 @functools.lru_cache(maxsize=1)
 def _dnsmos_session() -> Any:
     """The P.835 model, read from the package's files: importing the package wants librosa."""
-    runtime = _package("onnxruntime", "dnsmos")
+    try:
+        runtime = onnx_runtime()
+    except ImportError as error:
+        raise _missing("onnxruntime", "dnsmos") from error
     model = dnsmos_model()
     if model is None:
         raise _missing("speechmos", "dnsmos")

@@ -16,6 +16,7 @@ from audiodae.config import from_plain
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.features import Bands, BandsConfig
 from audiodae.net import State, Step, fingerprint
+from audiodae.onnx_runtime import onnx_runtime
 from audiodae.stft import Stft
 
 FORMAT = 1
@@ -85,7 +86,7 @@ class OnnxNet:
 
 def _session(model: bytes, name: str) -> Any:
     try:
-        import onnxruntime
+        onnxruntime = onnx_runtime()
     except ImportError as error:
         raise AudiodaeError(
             "The engine 'onnx' needs ONNX Runtime, which is not installed: run "

@@ -155,8 +155,9 @@ def deep_filter_net_2(_: int) -> Clean:
 
 
 def session(path: Path) -> object:
-    import onnxruntime
+    from audiodae.onnx_runtime import onnx_runtime
 
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from audiodae.latents import Trained
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("patient", patient)
 settings.load_profile("patient")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import it by themselves too
 torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
 
 

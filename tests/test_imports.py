@@ -43,7 +43,17 @@ ROWS = [
         "signals",
     }
     | {"audio"},
-    {"features", "fixed_step", "gain", "judges", "layout", "net", "phase", "strength"}
+    {
+        "features",
+        "fixed_step",
+        "gain",
+        "judges",
+        "layout",
+        "onnx_runtime",
+        "net",
+        "phase",
+        "strength",
+    }
     | {"stream_state", "autoencoder_config", "autoencoder_layers", "denoiser_layers"},
     {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
     {"checkpoint", "export", "families", "net_of", "stream", "whole"},

@@ -1,9 +1,12 @@
 """What whoever installs it relies on: no pins, nothing to build, no call over the network, known licences."""
 
 import json
+import os
 import re
 import runpy
 import socket
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -56,6 +59,26 @@ def test_nothing_is_asked_of_the_network(
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "clean.flac").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its home is said in other ways there")
+def test_nothing_is_left_in_the_home_folder(tmp_path: Path) -> None:
+    """As the telemetry of ONNX Runtime would, which Python's sockets do not see."""
+    program = (
+        "import soundfile\n"
+        "from audiodae import metrics\n"
+        "from audiodae.cli import main\n"
+        "from audiodae.installed import is_installed\n"
+        f"sound, rate = soundfile.read({str(DEMO)!r})\n"
+        "if is_installed('speechmos'): metrics.dnsmos(sound, rate)\n"
+        f"main(['clean', {str(DEMO)!r}, '-o', {str(tmp_path / 'clean.flac')!r}])\n"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "XDG_"))}
+    words = [sys.executable, "-c", program]
+    subprocess.run(words, env={**env, "HOME": str(home)}, check=True)
+    assert (tmp_path / "clean.flac").exists() and not list(home.iterdir())
 
 
 @pytest.mark.parametrize("card", CARDS, ids=[card.stem for card in CARDS])
