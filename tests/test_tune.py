@@ -268,7 +268,7 @@ def _sql(command: str) -> Callable[[Path], None]:
         _sql("UPDATE trial_user_attributes SET value_json = 'x'"),
         _sql("UPDATE trial_values SET value = NULL"),
     ],
-    ids=str,
+    ids=["garbage", "cut", "folder", "later", "number", "half", "no-json", "no-loss"],
 )
 def test_a_study_that_is_damaged_or_another_s_is_told(
     root: Path, damage: Callable[[Path], None], tmp_path: Path
