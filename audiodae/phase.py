@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import logging
 import shutil
 import tempfile
 
@@ -14,6 +15,8 @@ from audiodae.errors import AudiodaeError
 from audiodae.stft import Stft
 
 _ITERATIONS = 60
+
+log = logging.getLogger("audiodae")
 
 
 def griffin_lim(magnitude: Tensor, stft: Stft, seed: int) -> Tensor:
@@ -53,4 +56,8 @@ def _have_a_place_to_cache() -> None:
         # Of its own: what lies in a folder that others can write to would be run.
         folder = tempfile.mkdtemp(prefix="audiodae-numba-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        log.warning(
+            "Numba, which librosa needs, may write neither beside it nor into the home folder, so it compiles "
+            "anew each time, for half a minute: set NUMBA_CACHE_DIR to a folder of your own."
+        )
         setattr(numba.config, "CACHE_DIR", folder)  # noqa: B010 - it has no such name for mypy

@@ -240,7 +240,7 @@ def test_a_missing_file_and_a_taken_name_are_errors(denoiser: Denoiser, tmp_path
     with pytest.raises(AudiodaeError, match="use clean_folder"):
         clean_file(tmp_path, None, denoiser)
     clean_file(source, None, denoiser)
-    with pytest.raises(AudiodaeError, match="there already"):
+    with pytest.raises(AudiodaeError, match="exists already"):
         clean_file(source, None, denoiser)
     assert clean_file(source, None, denoiser, Options(skip_existing=True)).status == "skipped"
 

@@ -215,6 +215,8 @@ def test_where_no_training_is_survived_it_is_said(
 def test_a_full_disk_ends_the_search_and_costs_no_trial(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("audiodae.tune._draw", lambda *_: None)
+
     def full(trainer: Trainer) -> None:
         raise AudioError("state.pt cannot be written: the disk is full.")
 
@@ -226,13 +228,17 @@ def test_a_full_disk_ends_the_search_and_costs_no_trial(
     assert len(losses(root / "full")) == 1
 
 
-@pytest.mark.parametrize("name", ["what?x=1#y", "s%20b", "per%41cent"])
-def test_a_study_lies_in_its_folder_whatever_that_is_called(root: Path, name: str) -> None:
-    (root / "s b").mkdir(exist_ok=True)
-    tune(root, name, "denoiser", "--trials", "1")
-    assert (root / name / "study.db").stat().st_size > 0 and not list((root / "s b").iterdir())
-    tune(root, name, "denoiser", "--trials", "2")
-    assert len(losses(root / name)) == 2
+def test_a_study_lies_in_its_folder_whatever_that_is_called(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiodae.tune._draw", lambda *_: None)
+    name = "a%20b?x=1#y"
+    (root / "a b").mkdir()
+    for trials in (1, 2):
+        tune(root, name, "denoiser", "--trials", str(trials))
+        assert len(losses(root / name)) == trials
+    assert (root / name / "study.db").stat().st_size > 0
+    assert not (root / "a").exists() and not list((root / "a b").iterdir())
 
 
 def _garbage(study: Path) -> None:
