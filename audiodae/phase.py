@@ -57,7 +57,7 @@ def _have_a_place_to_cache() -> None:
         folder = tempfile.mkdtemp(prefix="audiodae-numba-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         log.warning(
-            "Numba, which librosa needs, may write neither beside it nor into the home folder, so it compiles "
-            "anew each time, for half a minute: set NUMBA_CACHE_DIR to a folder of your own."
+            "Numba, which librosa needs, may write neither beside it nor into the home folder, so it "
+            "compiles anew each time, for half a minute: set NUMBA_CACHE_DIR to a folder of your own."
         )
         setattr(numba.config, "CACHE_DIR", folder)  # noqa: B010 - it has no such name for mypy
