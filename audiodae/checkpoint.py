@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from audiodae.atomic import AtomicFile
+from audiodae.atomic import AtomicFile, reason
 from audiodae.config import from_plain, in_json, to_plain
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.installed import is_installed
@@ -99,7 +99,7 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
         card = json.loads(read_regular(path))
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}): a weight file needs its .json beside it."
+            f"{path} cannot be read ({reason(error)}): a weight file needs its .json beside it."
         ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}): get the file again.") from error
@@ -188,7 +188,7 @@ def _load_onnx(path: Path, card: Mapping[str, Any] | None) -> Net:
     try:
         data = read_regular(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{path} cannot be read ({reason(error)}).") from error
     if card is not None and hashlib.sha256(data).hexdigest() != card["onnx_sha256"]:
         raise CheckpointError(
             f"{path} does not match the onnx_sha256 in {path.stem}.json: the file is damaged or was "
@@ -227,7 +227,7 @@ def _load(name_or_path: str | os.PathLike[str], kind: str, device: str | torch.d
     try:
         data = read_regular(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}.") from error
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise CheckpointError(
             f"{path} does not match the sha256 in {path.stem}.json: the file is damaged or was "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiodae.atomic import reason
 from audiodae.errors import AudiodaeError
 from audiodae.judges import SPEECH_RATE
 
@@ -132,7 +133,8 @@ def _read(folder: Path) -> dict[str, np.ndarray]:
                 else:  # quantised ones have scales beside them, and could not be computed with
                     strange |= name.startswith("encoder/") and name.endswith("/weight")
     except (OSError, struct.error, ValueError) as error:
-        raise AudiodaeError(f"{path} cannot be read as a Whisper model: {error}.") from error
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise AudiodaeError(f"{path} cannot be read as a Whisper model: {why}.") from error
     if strange or not {"num_heads", "layer_norm/gamma", "conv1/weight"} <= set(found):
         raise AudiodaeError(
             f"{path} is not a Whisper model that CTranslate2 keeps in float16 or float32: give the folder "
