@@ -6,11 +6,9 @@ in the run folder, so a search goes on where it stopped.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,32 +16,21 @@ from typing import Any
 import torch
 
 from audiodae.atomic import write_whole
-from audiodae.autoencoder_config import AutoencoderConfig
 from audiodae.config import from_plain, to_plain
-from audiodae.denoiser import DenoiserConfig
 from audiodae.errors import AudiodaeError
+from audiodae.guess import suggest
 from audiodae.lessons import lesson_of
 from audiodae.recipe import Recipe, read_recipe
 from audiodae.run_state import CURVE
+from audiodae.study import storage, told_of
 from audiodae.trainer import Diverged, Trainer
 from audiodae.training import corpora_of, mixers_of, torch_device
 
 STUDY, STUDY_FILE = "tune", "study.db"
 _ASKED = "asked"  # attribute of a study: what all of its trials have in common
 BEST = "best.toml"
-_STRIDES = {1: ((8,),), 2: ((4, 2), (2, 2)), 3: ((2, 2, 2), (4, 2, 2))}
 _FEWEST_FOR_IMPORTANCE = 4
 _REFUSED_IN_A_ROW = 20  # nets that cost no training; then it is not by chance
-# What reading a study raises in which something stands that we have not written.
-_DAMAGED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 _SIZE, _TOO_LARGE = "parameters", "too many parameters"  # attributes of a trial: one of them
 
 
@@ -81,9 +68,9 @@ def tune_folders(
     training, validation = mixers_of(corpora, recipe, chosen)
     run.mkdir(parents=True, exist_ok=True)
     sounds = {name: corpus.fingerprint() if corpus else "" for name, corpus in corpora.items()}
-    with _told_of(run / STUDY_FILE, *_DAMAGED):
+    with told_of(run / STUDY_FILE, reading=True):
         study = optuna.create_study(
-            storage=_storage(run / STUDY_FILE), study_name=STUDY, load_if_exists=True
+            storage=storage(run / STUDY_FILE), study_name=STUDY, load_if_exists=True
         )
         # Another seed on every start, or the search would repeat its first guesses.
         seed = (recipe.seed + len(study.trials)) % 2**32
@@ -123,45 +110,13 @@ def tune_folders(
         return float(loss)
 
     refused: list[Any] = []
-    with _told_of(run / STUDY_FILE):
+    with told_of(run / STUDY_FILE):
         while len(_trained(study)) < trials and len(refused) < _REFUSED_IN_A_ROW:
             study.optimize(judge, n_trials=1)
             last = study.trials[-1]
             refused = [] if _SIZE in last.user_attrs else [*refused, last]
-    with _told_of(run / STUDY_FILE, *_DAMAGED):
+    with told_of(run / STUDY_FILE, reading=True):
         return _best(study, run, refused)
-
-
-def _storage(path: Path) -> Any:
-    """The database at a path, which as a part of a URL would have characters that mean something else."""
-    import optuna
-    from sqlalchemy.pool import QueuePool
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(path, check_same_thread=False)
-
-    return optuna.storages.RDBStorage(
-        "sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool}
-    )
-
-
-@contextlib.contextmanager
-def _told_of(path: Path, *more: type[Exception]) -> Iterator[None]:
-    """What goes wrong with the study's database becomes a sentence."""
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    told: tuple[type[Exception], ...] = (SQLAlchemyError, OptunaError, *more)
-    try:
-        yield
-    except AudiodaeError:
-        raise
-    except told as error:
-        first = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
-        raise AudiodaeError(
-            f"{path} cannot be used as the study of a search: {first[0].rstrip('.')}. If it is not in use by "
-            "another search, and there is room on the disk, begin a new one with another --run."
-        ) from error
 
 
 def _best(study: Any, run: Path, refused: Sequence[Any]) -> Path:
@@ -229,53 +184,6 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     except ValueError:
         return ["recipe"]
     return [f"recipe.{key}" for key in now if now[key] != before[key]]
-
-
-def suggest(trial: Any, base: Recipe) -> Recipe:
-    """The base recipe with another net, learning rate and weight decay; all stages scaled alike.
-
-    Raises `ValueError` for a net that cannot be.
-    """
-    rate = trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True)
-    scale = rate / base.stages[0].learning_rate
-    changed = replace(
-        base,
-        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True),
-        stages=tuple(replace(s, learning_rate=s.learning_rate * scale) for s in base.stages),
-    )
-    if base.autoencoder is not None:
-        return replace(changed, autoencoder=_autoencoder(trial, base.autoencoder))
-    return replace(changed, model=_denoiser(trial, base.model))
-
-
-def _denoiser(trial: Any, base: DenoiserConfig) -> DenoiserConfig:
-    layers = trial.suggest_int("layers", 1, 3)
-    strides = _STRIDES[layers][trial.suggest_int("strides", 0, len(_STRIDES[layers]) - 1)]
-    code = trial.suggest_int("code", 16, 96, step=16)
-    outer = trial.suggest_float("outer_share", 0.5, 1.0)
-    extra = trial.suggest_int("kernel_extra", 0, 4)
-    # Layers widen evenly towards the code.
-    widths = [outer + (1 - outer) * (i + 1) / layers for i in range(layers)]
-    return replace(
-        base,
-        channels=tuple(max(4, round(code * w / 4) * 4) for w in widths),
-        kernels=tuple(stride + extra for stride in strides),
-        strides=strides,
-        blocks=trial.suggest_int("blocks", 1, 6),
-        dropout=trial.suggest_float("dropout", 0.0, 0.2),
-    )
-
-
-def _autoencoder(trial: Any, base: AutoencoderConfig) -> AutoencoderConfig:
-    layers = trial.suggest_int("layers", 1, 3)
-    width = trial.suggest_int("width", 16, 96, step=16)
-    # Not the latent size: the error falls with every value more, so the most would always win.
-    changed = replace(base, dropout=trial.suggest_float("dropout", 0.0, 0.2))
-    if base.body == "dense":
-        return replace(changed, hidden=tuple(4 * width // (i + 1) for i in range(layers)))
-    kernel = 2 * trial.suggest_int("kernel_half", 1, 2) + 1
-    channels = tuple(max(4, width * (i + 1) // layers) for i in range(layers))
-    return replace(changed, channels=channels, kernel=kernel)
 
 
 def to_toml(plain: dict[str, Any]) -> str:

@@ -87,6 +87,8 @@ ROWS = [
         "trainer",
         "together",
         "training",
+        "guess",
+        "study",
         "tune",
         "warm_start",
         "evaluate",
