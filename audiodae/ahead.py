@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -83,13 +84,25 @@ def mixed_ahead(mix: Mix, steps: range, workers: int, device: torch.device) -> G
         worker_init_fn=functools.partial(_leave_signals_to_the_training, ending),
     )
     try:
-        for batch in loader:
+        for batch in _deaths_noticed_here(loader):
             if isinstance(batch, Exception):
                 raise batch
             noisy, clean = batch
             yield Mixture(noisy.to(device, non_blocking=True), clean.to(device, non_blocking=True))
     finally:
         ending.value = 1
+
+
+def _deaths_noticed_here(loader: torch.utils.data.DataLoader[Batch]) -> Iterator[Batch]:
+    """Of the loader, whose handler would else raise a worker's death wherever the training just is.
+
+    A step would be half taken then. Without it the loader sees the death where it waits for a batch.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+    return batches
 
 
 def _leave_signals_to_the_training(ending: Any, _: int) -> None:
@@ -103,7 +116,7 @@ def _leave_signals_to_the_training(ending: Any, _: int) -> None:
 
 @contextlib.contextmanager
 def deaths_told() -> Iterator[None]:
-    """A mixing process that is killed makes torch raise wherever the training is: here it gets words."""
+    """Around what waits for a batch: that a mixing process was killed gets words."""
     try:
         yield
     except RuntimeError as error:

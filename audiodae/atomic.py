@@ -31,15 +31,13 @@ class AtomicFile:
     """An empty file open as `fd` at `path`, which `commit` turns into `target`.
 
     With `replace` False nothing that is, or meanwhile appears, under the target's name is replaced.
-    What is replaced keeps its rights, and where it is a symbolic link what that leads to is replaced.
+    What is replaced keeps its rights; of a symbolic link the link is replaced, and what it leads to stays.
     Raises AudioError where the target cannot be: no such folder, a folder itself, write-protected,
     a name too long, there already, or just being written by someone else. `discard` (also after a
     failed `commit`) leaves nothing behind. As a context manager it commits on a clean end.
     """
 
     def __init__(self, target: Path, salt: str = "", *, replace: bool = True) -> None:
-        if replace and os.path.islink(target):
-            target = Path(os.path.realpath(target))
         self.target, self.replace = target, replace
         _check_target(target)
         if not replace and os.path.lexists(target):
@@ -114,7 +112,9 @@ class AtomicFile:
     def _put(self) -> None:
         if self.replace:
             with contextlib.suppress(OSError):  # nothing is there, or the file system has no rights
-                os.chmod(self.path, stat.S_IMODE(os.stat(self.target).st_mode))
+                mode = os.lstat(self.target).st_mode
+                if stat.S_ISREG(mode):
+                    os.chmod(self.path, stat.S_IMODE(mode))
             os.replace(self.path, self.target)
             return
         try:

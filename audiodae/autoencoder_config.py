@@ -68,11 +68,6 @@ class AutoencoderConfig:
             raise ValueError(
                 f"{name} is {layers}: give the width of at least one layer, each from 1 to {_MOST}."
             )
-        if self.latent > self.features:
-            raise ValueError(
-                f"latent is {self.latent}: a patch of {self.patch_frames} frames and {self.mels} mels has "
-                f"only {self.features} values, so give no more."
-            )
         if self.body == "conv":
             if not 1 <= self.kernel <= self.mels or self.kernel % 2 == 0:
                 raise ValueError(

@@ -111,7 +111,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {str(k): _value(arguments[1], v, f"{name}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} is {value}, which is too large a number.") from None
     if isinstance(hint, type) and type(value) is hint:
         return value
     if origin is tuple and dataclasses.is_dataclass(arguments[0]) and isinstance(value, Mapping):

@@ -37,7 +37,7 @@ from audiodae.sources import walk
 
 GENERATED = "generated"  # the folder, and so the category, of generated noise
 INT16_SCALE = 32767.0
-_CACHE_FORMAT = 3  # what is decoded in another way is another array
+_CACHE_FORMAT = 4  # what is decoded in another way is another array
 _READ_SAMPLES = 1 << 20
 _POOL_FROM_FILES = 32
 _LONG_BYTES = 4_000_000  # compressed, some twenty minutes
@@ -120,8 +120,9 @@ def read_corpus(
     `cache` is a folder; the array is keyed by rate, by the names, sizes and times of the files, and by the
     folders and groups they are of. With `talkers_in_folders`, which is for speech, a folder may be a group
     (see `groups`). With `full_scale`, which is for room responses, each file is as loud as can be: 16 bits
-    then hold all of its decay, at whatever level it was stored. Files that cannot be read and silent ones are
-    left out and listed in `failures`, as are folders that cannot be listed; each call tries them again.
+    then hold all of its decay, at whatever level it was stored. Files that cannot be read, silent ones and
+    those with samples that are no sound are left out and listed in `failures`, as are folders that cannot be
+    listed; each call tries them again.
     Raises `AudioError` when nothing is left.
     """
     # By their whole path, so that each has a name, and once: a clip said twice is no two clips.

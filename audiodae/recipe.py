@@ -149,6 +149,11 @@ class Recipe:
                     )
 
     def _check_patches(self, config: AutoencoderConfig) -> None:
+        if self.pca_patches and config.latent > config.features:
+            raise ValueError(
+                f"autoencoder.latent is {config.latent}: a patch has only {config.features} values, and no "
+                "more principal components. Give no more, or set pca_patches to 0."
+            )
         patch_seconds = config.patch_samples / config.sample_rate
         for stage in self.stages:
             samples = round(stage.crop_seconds * config.sample_rate)

@@ -154,10 +154,9 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = stage.rate_at(within)
             try:
-                with deaths_told():
-                    with pace.waiting():
-                        mixture = next(mixtures)
-                    loss = self._one_step(mixture)
+                with deaths_told(), pace.waiting():
+                    mixture = next(mixtures)
+                loss = self._one_step(mixture)
             except AudiodaeError as error:
                 if isinstance(error, OthersGone) and self._stopped():
                     break
@@ -195,7 +194,7 @@ class Trainer:
             if not (self.run / MODEL).is_file():
                 raise Diverged(
                     f"The validation loss is not a number, so {self.run} holds no model after {self.step} "
-                    "steps: lower the learning rate or the weights of the loss, and begin in a new folder."
+                    "steps. Look at the held-out sounds, or begin in a new folder with a lower learning rate."
                 )
 
     def _is_stopping(self) -> bool:

@@ -18,7 +18,7 @@ from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, p
 from audiodae.corpus import GENERATED, Corpus, read_corpus
 from audiodae.denoiser import DenoiserConfig
 from audiodae.draw import parted
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, printable
 from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
 from audiodae.mixer import Mixer
@@ -119,9 +119,9 @@ def check_folders(
         if corpus.rates_hz:
             rates = ", ".join(f"{count} at {rate} Hz" for rate, count in corpus.rates_hz)
             print(f"        {rates}")
-        print(f"        groups: {_first_groups(corpus)}")
+        print(printable(f"        groups: {_first_groups(corpus)}"))
         for failure in corpus.failures:
-            print(f"        left out: {failure}")
+            print(printable(f"        left out: {failure}"))
     net = lesson.build()
     parameters = sum(p.numel() for p in net.parameters())
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
@@ -247,7 +247,7 @@ def mixers_of(
             continue
         if corpus.failures:
             _say(
-                f"{len(corpus.failures)} of the {name} files cannot be read or are silent and are left out: "
+                f"{len(corpus.failures)} of the {name} files cannot be used and are left out: "
                 "`audiodae train --check` names them."
             )
         if recipe.held_out and len(corpus.groups) == 1 and name != "rooms":
@@ -280,4 +280,4 @@ def _check_categories(recipe: Recipe, noise: Corpus) -> None:
 def _say(line: str) -> None:
     """On stderr, once for all processes of a training."""
     if os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)

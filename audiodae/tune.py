@@ -115,20 +115,25 @@ def tune_folders(
             study.optimize(judge, n_trials=1)
             last = study.trials[-1]
             refused = [] if _SIZE in last.user_attrs else [*refused, last]
-    with told_of(run / STUDY_FILE, reading=True):
-        return _best(study, run, refused)
+    return _best(study, run, refused)
 
 
 def _best(study: Any, run: Path, refused: Sequence[Any]) -> Path:
     """Write and draw what was found. Raises `AudiodaeError` where it was too little, and says why."""
-    complete = [trial for trial in study.trials if trial.value is not None]
     best = run / BEST
-    if complete:
-        plain = json.loads(study.best_trial.user_attrs["recipe"])
+    with told_of(run / STUDY_FILE, reading=True):
+        complete = [trial for trial in study.trials if trial.value is not None]
+        plain = json.loads(study.best_trial.user_attrs["recipe"]) if complete else None
+        trained = len(_trained(study))
+    if plain is not None:
         text = to_toml(plain).encode()
         write_whole(best, lambda file: file.write(text))
-        from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
-        _draw(study, run)
+        try:
+            from_plain(Recipe, tomllib.loads(best.read_text("utf-8")))
+        except ValueError as error:  # an earlier version allowed it
+            raise AudiodaeError(f"{best} is the best, and cannot be trained: {error}") from error
+        with told_of(run / STUDY_FILE):
+            _draw(study, run)
     if len(refused) == _REFUSED_IN_A_ROW:
         raise AudiodaeError(
             _why_refused(refused)
@@ -136,7 +141,7 @@ def _best(study: Any, run: Path, refused: Sequence[Any]) -> Path:
         )
     if not complete:
         raise AudiodaeError(
-            f"None of the {len(_trained(study))} trainings came to a loss, as said of each: ask for more "
+            f"None of the {trained} trainings came to a loss, as said of each: ask for more "
             "--trials, or begin with another --recipe."
         )
     return best

@@ -602,6 +602,7 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         ("[autoencoder]\nlatent = 2000", "latent is 2000.* only 1024 values"),
         ("[autoencoder]\nbody = 'dense'\nhidden = [1000000]", "each from 1 to 16384"),
         ("[autoencoder]\nkernel = 101", "kernel is 101"),
+        ("clip_norm = 1" + 400 * "0", "clip_norm is 10.* too large a number"),
         ("[autoencoder]\npatch_frames = 1000000", "patch_frames is 1000000"),
         ("[elbo]\nwarmup_steps = 1" + 12 * "0", "warmup_steps is 1"),
         ("[stages]\nsteps = 1", r"stages is one table, .* write \[\[stages\]\]"),
@@ -670,7 +671,7 @@ def test_files_left_out_of_a_training_are_told(
     train_folders(
         [root / "speech"], [noise], [], recipe, tmp_path / "run", None, "cpu", stop_after_steps=1
     )
-    assert "1 of the noise files cannot be read" in capsys.readouterr().err
+    assert "1 of the noise files cannot be used" in capsys.readouterr().err
 
 
 def test_a_run_folder_of_another_model_is_refused(root: Path) -> None:

@@ -213,17 +213,19 @@ def test_places_that_cannot_be_written_are_named_in_a_sentence(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
-def test_what_is_replaced_keeps_its_rights_and_a_link_stays_one(tmp_path):
-    (tmp_path / "far").mkdir()
-    real, link = tmp_path / "far" / "private.wav", tmp_path / "link.wav"
+def test_what_is_replaced_keeps_its_rights_and_what_a_link_leads_to_stays(tmp_path):
+    real, link = tmp_path / "private.wav", tmp_path / "link.wav"
     real.write_bytes(b"old")
     real.chmod(0o600)
     link.symlink_to(real)
-    with Writer(link, 16000, 1) as writer:
-        writer.write(np.zeros((1, 100), np.float32))
-    assert link.is_symlink() and soundfile.info(real).frames == 100
+    for path in (link, real):
+        with Writer(path, 16000, 1) as writer:
+            writer.write(np.zeros((1, 100), np.float32))
+        assert not path.is_symlink() and soundfile.info(path).frames == 100
+        assert path is real or real.read_bytes() == b"old"
     assert stat.S_IMODE(real.stat().st_mode) == 0o600
-    assert names(tmp_path) == ["far", "link.wav"] and names(tmp_path / "far") == ["private.wav"]
+    assert stat.S_IMODE(link.stat().st_mode) & 0o400
+    assert names(tmp_path) == ["link.wav", "private.wav"]
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc on this system")
