@@ -101,9 +101,7 @@ def tune_folders(
             loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1]).get("loss")
             if loss is None:  # JSON has no word for it
                 raise Diverged("The validation loss is not a number.")
-        except (
-            Diverged
-        ) as error:  # a rate that it did not survive; what else goes wrong ends the search
+        except Diverged as error:  # a rate it did not survive; what else goes wrong ends the search
             say(f"trial {trial.number}: {error}")
             raise optuna.TrialPruned(str(error)) from error
         say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
