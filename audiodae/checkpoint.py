@@ -35,6 +35,8 @@ LOWER_RATE = 16_000  # of recordings for the other model, which stands for both 
 FULL_BAND_RATE = 32_000
 """From this sample rate on, in Hz, there is something above 8 kHz to clean and to keep."""
 FORMAT = 1
+IN_FOLDER = "model.safetensors"
+"""The model of a run folder, which may be named by its folder."""
 
 
 def pretrained_folder() -> Path:
@@ -81,7 +83,7 @@ def checkpoint_path(name_or_path: str | os.PathLike[str], kind: str | None = Non
         return shipped
     path = Path(text)
     if path.is_dir():
-        path = path / "model.safetensors"
+        path = path / IN_FOLDER
     if path.suffix != ".safetensors":
         path = path.with_name(path.name + ".safetensors")
     if not path.is_file():

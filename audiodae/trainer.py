@@ -27,7 +27,7 @@ from audiodae.averages import (
     is_finite,
 )
 from audiodae.board import Board
-from audiodae.checkpoint import save_checkpoint
+from audiodae.checkpoint import IN_FOLDER, save_checkpoint
 from audiodae.config import to_plain
 from audiodae.errors import AudiodaeError
 from audiodae.lessons import Figures, Net, lesson_of
@@ -46,7 +46,6 @@ from audiodae.together import (
 from audiodae.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
-MODEL = "model.safetensors"
 _PATIENCE = 20  # steps in a row without a finite loss before giving up
 
 
@@ -98,7 +97,7 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether the run folder holds all that the recipe asks for."""
-        return self.step >= self.recipe.steps and (self.run / MODEL).is_file()
+        return self.step >= self.recipe.steps and (self.run / IN_FOLDER).is_file()
 
     def train(
         self, stop_after_steps: int | None = None, stopped: Callable[[], bool] = lambda: False
@@ -125,7 +124,7 @@ class Trainer:
             if self.rank == 0:
                 self.say(
                     f"{self.run} is done: {self.step} steps are taken, and the recipe asks for "
-                    f"{self.recipe.steps}. The model is {self.run / MODEL}."
+                    f"{self.recipe.steps}. The model is {self.run / IN_FOLDER}."
                 )
             return
         self.lesson.check(self.step)
@@ -191,7 +190,7 @@ class Trainer:
             self._stop(recent, saved_step if failures else self.step, saved_step)
         if self.rank == 0:
             self.save(recent)
-            if not (self.run / MODEL).is_file():
+            if not (self.run / IN_FOLDER).is_file():
                 raise Diverged(
                     f"The validation loss is not a number, so {self.run} holds no model after {self.step} "
                     "steps. Look at the held-out sounds, or begin in a new folder with a lower learning rate."
@@ -286,7 +285,7 @@ class Trainer:
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
         loss = figures["loss"]
         if good := isinstance(loss, float) and math.isfinite(loss):
-            save_checkpoint(self.run / "model", self.ema, {**about, "training": figures})
+            save_checkpoint(self.run / IN_FOLDER, self.ema, {**about, "training": figures})
         else:
             self.say(
                 f"The validation loss at step {self.step} is not a number: no model is written, and one "
