@@ -10,7 +10,8 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from audiodae.arrays import LOUD, Audio
-from audiodae.checkpoint import DEFAULT_MODEL, LOWER_RATE, load_net, model_for, plain_device
+from audiodae.checkpoint import DEFAULT_MODEL, LOWER_RATE, load_net, model_for
+from audiodae.device import plain_device
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.limits import MOST_CHANNELS
 from audiodae.net import Engine, Net

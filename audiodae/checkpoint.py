@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from audiodae.atomic import AtomicFile, reason
 from audiodae.config import from_plain, in_json, to_plain
+from audiodae.device import check_device, plain_device
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.installed import is_installed
 from audiodae.net import Engine, Net, weights
@@ -161,26 +162,6 @@ def load_net(
             + ("." if ready else ", or use a model with an .onnx file, as the shipped ones are.")
         )
     return load_denoiser(path, device)
-
-
-def plain_device(device: str | torch.device | None) -> str:
-    """A device by its name; the CPU by one name, whatever it was called."""
-    name = "cpu" if device is None else str(device)
-    return "cpu" if name.partition(":")[0] == "cpu" else name
-
-
-def check_device(device: str | torch.device) -> None:
-    """Raise `AudiodaeError` for a device that torch cannot use here."""
-    import torch
-
-    try:
-        if torch.empty(0, device=device).is_meta:
-            raise RuntimeError("it holds no numbers")
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise AudiodaeError(
-            f"The device {str(device)!r} cannot be used ({reason}): 'cpu' always works."
-        ) from error
 
 
 def _load_onnx(path: Path, card: Mapping[str, Any] | None) -> Net:

@@ -19,11 +19,11 @@ from audiodae.cli_words import (
     check_plotting,
     check_report,
     device_option,
-    has_cuda,
     refuse,
     refuse_dashes,
 )
 from audiodae.cores import one_thread
+from audiodae.device import cleaning_device
 from audiodae.errors import AudiodaeError
 from audiodae.options import PRESETS, Options
 from audiodae.progress import bar, say, show, tell
@@ -194,7 +194,7 @@ def _load(given: dict[str, Any]) -> Any:
     engine, device = given["engine"], given["device"]
     if device == "auto":
         for_cpu = engine == "onnx" or is_exported(model)
-        device = "cpu" if for_cpu or not has_cuda() else "cuda"
+        device = "cpu" if for_cpu else cleaning_device(device)
     denoiser = load(model, device, engine)
     one_thread()
     return denoiser

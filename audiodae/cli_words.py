@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from audiodae.device import cleaning_device
 from audiodae.errors import AudiodaeError
 from audiodae.installed import is_installed
 
@@ -45,26 +44,9 @@ def device_option(default: str, *, chosen: bool = True) -> Callable[[Any], Any]:
         default=default,
         show_default=True,
         metavar="NAME",
-        callback=_choose if chosen else None,
+        callback=(lambda _, __, name: cleaning_device(name)) if chosen else None,
         help="cpu, cuda, cuda:1 or mps; auto: a GPU if it is there, else the CPU.",
     )
-
-
-def _choose(_: click.Context, __: click.Parameter, name: str) -> str:
-    return name if name != "auto" else "cuda" if has_cuda() else "cpu"
-
-
-def has_cuda() -> bool:
-    """Whether torch can use a GPU; torch, which loads slowly, is asked only where a driver is."""
-    if not is_installed("torch"):
-        return False
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def refuse(ctx: click.Context, names: Collection[str], why: str) -> None:

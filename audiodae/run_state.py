@@ -27,6 +27,20 @@ _DAMAGED = (
 _WHOLE = ("net", "ema", "optimizer", "step", "audio_seconds")
 
 
+def check_folder(run: Path) -> None:
+    """Raise `AudiodaeError` where a training could write nothing: known before minutes of decoding."""
+    there = next(path for path in (run.absolute(), *run.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise AudiodaeError(
+            f"{run} cannot be a run folder: {there} is a file. Choose another name."
+        )
+    effective = os.access in os.supports_effective_ids
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=effective):
+        raise AudiodaeError(
+            f"The run folder {run} cannot be written: you may not write in {there}. Choose another place."
+        )
+
+
 def write_state(run: Path, recipe: Recipe, state: dict[str, Any]) -> None:
     """Write `state.pt`, with what of the recipe must be the same where it goes on, and its seed."""
     state = state | {

@@ -14,16 +14,17 @@ import torch
 from audiodae import together
 from audiodae.ahead import check_workers, default_workers
 from audiodae.audio import Writer
-from audiodae.checkpoint import check_device, load_autoencoder, load_denoiser, pretrained_folder
+from audiodae.checkpoint import load_autoencoder, load_denoiser, pretrained_folder
 from audiodae.corpus import GENERATED, Corpus, read_corpus
 from audiodae.denoiser import DenoiserConfig
+from audiodae.device import training_device
 from audiodae.draw import parted
 from audiodae.errors import AudiodaeError, printable
 from audiodae.families import family
 from audiodae.lessons import Net, lesson_of
 from audiodae.mixer import Mixer
 from audiodae.recipe import Recipe, read_recipe
-from audiodae.run_state import STATE
+from audiodae.run_state import STATE, check_folder
 from audiodae.signals import Stop
 from audiodae.trainer import Trainer
 
@@ -55,7 +56,7 @@ def train_folders(
     """
     stop = stop or Stop()
     recipe = read_recipe(recipe_path)
-    chosen = torch_device(device)
+    chosen = training_device(device)
     workers = default_workers(chosen, _say) if workers is None else workers
     check_workers(workers)
     if chosen.type == "cuda" and chosen.index is not None:
@@ -67,7 +68,9 @@ def train_folders(
         start_from = net = load_denoiser(init, chosen)
         if recipe.model == DenoiserConfig():  # the recipe asks for no shape of its own
             recipe = replace(recipe, model=net.config)
-    if init is not None and (run / STATE).exists():
+    if not (run / STATE).exists():
+        check_folder(run)
+    elif init is not None:
         _say(f"{run} goes on from where it stopped; --init is for beginning.")
     try:
         with stop.waiting():  # before the first step nothing would be lost
@@ -154,27 +157,6 @@ def family_recipe(name: str) -> Path:
     if not path.is_file():
         raise AudiodaeError(f"The recipe {path} is not installed: give one of your own (--recipe).")
     return path
-
-
-def torch_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises `AudiodaeError` for what is not there."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    kind = name.split(":")[0]
-    if not available.get(kind, False):
-        raise AudiodaeError(
-            f"The device {name!r} is not available here: choose from "
-            f"{', '.join(k for k, there in available.items() if there)} or auto."
-        )
-    if kind == "cuda" and "LOCAL_RANK" in os.environ and ":" not in name:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    check_device(name)
-    return torch.device(name)
 
 
 def corpora_of(

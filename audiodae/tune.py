@@ -17,6 +17,7 @@ import torch
 
 from audiodae.atomic import write_whole
 from audiodae.config import from_plain, to_plain
+from audiodae.device import training_device
 from audiodae.errors import AudiodaeError
 from audiodae.guess import suggest
 from audiodae.lessons import lesson_of
@@ -24,7 +25,7 @@ from audiodae.recipe import Recipe, read_recipe
 from audiodae.run_state import CURVE
 from audiodae.study import storage, told_of
 from audiodae.trainer import Diverged, Trainer
-from audiodae.training import corpora_of, mixers_of, torch_device
+from audiodae.training import corpora_of, mixers_of
 
 STUDY, STUDY_FILE = "tune", "study.db"
 _ASKED = "asked"  # attribute of a study: what all of its trials have in common
@@ -62,7 +63,7 @@ def tune_folders(
         raise AudiodaeError(
             "The learning_rate of the first stage is 0, and is scaled: give another."
         )
-    chosen = torch_device(device)
+    chosen = training_device(device)
     cache = cache or run / "cache"
     corpora = corpora_of(speech, noise, rir, recipe, cache)
     training, validation = mixers_of(corpora, recipe, chosen)

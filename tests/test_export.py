@@ -155,7 +155,7 @@ def test_an_export_alone_is_a_model(small, tmp_path):
 def test_on_a_machine_with_a_gpu_an_export_still_cleans_on_the_cpu(small, tmp_path, monkeypatch):
     path = export(small, tmp_path / "alone.onnx")
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
-    monkeypatch.setattr("audiodae.cli_clean.has_cuda", lambda: True)
+    monkeypatch.setattr("audiodae.device.has_cuda", lambda: True)
     words = ["clean", str(tmp_path / "a.wav"), "--model", str(path)]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output

@@ -20,6 +20,7 @@ ROWS = [
     {
         "errors",
         "installed",
+        "device",
         "regular",
         "config",
         "cores",

@@ -10,14 +10,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_bad_input import linux, no_special_rights
 from test_mixer import write_folder
 from test_trainer import RECIPE, train
 
+from audiodae import training
 from audiodae.checkpoint import load_denoiser, save_checkpoint
 from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError
 from audiodae.run_state import add_to_curve
 from audiodae.training import train_folders
+
+
+@linux
+def test_where_nothing_can_be_written_is_told_before_the_corpus_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "corpora_of", lambda *_: pytest.fail("the corpus is read"))
+    (tmp_path / "file").touch()
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    with no_special_rights():
+        for run, words in (("file", "is a file"), ("locked/a/b", "you may not write in .*locked")):
+            with pytest.raises(AudiodaeError, match=words):
+                train_folders([tmp_path], [], [], None, tmp_path / run)
+    assert not any(locked.iterdir())
 
 
 @contextmanager
