@@ -16,11 +16,11 @@ from audiodae.installed import is_installed
 
 if TYPE_CHECKING:
     from audiodae.api import Denoiser, load
-    from audiodae.clean import clean_file, clean_folder
     from audiodae.errors import AudiodaeError
     from audiodae.module import Denoise
     from audiodae.pipeline import aclean_chunks, clean_chunks
-    from audiodae.stream import Streamer
+    from audiodae.recordings.clean import clean_file, clean_folder
+    from audiodae.streaming.stream import Streamer
 
 __version__ = "0.1.0"
 
@@ -41,11 +41,11 @@ _HOMES = {
     "AudiodaeError": "audiodae.errors",
     "Denoise": "audiodae.module",
     "Denoiser": "audiodae.api",
-    "Streamer": "audiodae.stream",
+    "Streamer": "audiodae.streaming.stream",
     "aclean_chunks": "audiodae.pipeline",
     "clean_chunks": "audiodae.pipeline",
-    "clean_file": "audiodae.clean",
-    "clean_folder": "audiodae.clean",
+    "clean_file": "audiodae.recordings.clean",
+    "clean_folder": "audiodae.recordings.clean",
     "load": "audiodae.api",
 }
 

@@ -1,5 +1,5 @@
 """`python -m audiodae` is `audiodae`."""
 
-from audiodae.cli import main
+from audiodae.cli.main import main
 
 main()

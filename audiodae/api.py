@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from array_api_compat import is_torch_array
 
-from audiodae.arrays import LOUD, Audio
-from audiodae.checkpoint import DEFAULT_MODEL, LOWER_RATE, load_net, model_for
-from audiodae.device import plain_device
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.limits import MOST_CHANNELS
-from audiodae.net import Engine, Net
-from audiodae.resample import check_rate
-from audiodae.stream import Streamer
-from audiodae.strength import Link
-from audiodae.whole import clean_whole
+from audiodae.nets.checkpoint import DEFAULT_MODEL, LOWER_RATE, load_net, model_for
+from audiodae.nets.device import plain_device
+from audiodae.nets.net import Engine, Net
+from audiodae.sound.arrays import LOUD, Audio
+from audiodae.sound.resample import check_rate
+from audiodae.streaming.stream import Streamer
+from audiodae.streaming.strength import Link
+from audiodae.streaming.whole import clean_whole
 
 if TYPE_CHECKING:
     import torch

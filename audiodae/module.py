@@ -15,13 +15,13 @@ except ImportError as error:
     ) from error
 
 from audiodae.api import Denoiser, load
-from audiodae.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, LOWER_RATE, model_for
 from audiodae.errors import AudiodaeError
-from audiodae.resample import check_rate
-from audiodae.strength import Link, checked_limit, checked_link, checked_mix
+from audiodae.nets.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, LOWER_RATE, model_for
+from audiodae.sound.resample import check_rate
+from audiodae.streaming.strength import Link, checked_limit, checked_link, checked_mix
 
 if TYPE_CHECKING:
-    from audiodae.denoiser import DenoiserNet
+    from audiodae.nets.denoiser import DenoiserNet
 
 
 class Denoise(nn.Module):

@@ -23,12 +23,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from audiodae.api import Denoiser, check_layout, load
-from audiodae.checkpoint import DEFAULT_MODEL
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.stream import Streamer
+from audiodae.nets.checkpoint import DEFAULT_MODEL
+from audiodae.streaming.stream import Streamer
 
 if TYPE_CHECKING:
-    from audiodae.arrays import Audio
+    from audiodae.sound.arrays import Audio
 
 _END = object()  # of a source; None would be a chunk, and a wrong one
 

@@ -155,7 +155,7 @@ def deep_filter_net_2(_: int) -> Clean:
 
 
 def session(path: Path) -> object:
-    from audiodae.onnx_runtime import onnx_runtime
+    from audiodae.nets.onnx_runtime import onnx_runtime
 
     onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()

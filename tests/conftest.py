@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, settings
 from tasks_model import trained
 
 from audiodae.api import Denoiser, load
-from audiodae.checkpoint import save_checkpoint
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.export import export
-from audiodae.latents import Trained
+from audiodae.latent.latents import Trained
+from audiodae.nets.checkpoint import save_checkpoint
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.nets.export import export
 
 # How long an example takes is no law.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

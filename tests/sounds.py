@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from audiodae.audio import Reader, Writer
+from audiodae.files.audio import Reader, Writer
 
 
 def noise(channels=2, frames=3001, seed=0, level=0.9):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiodae.autoencoder import Autoencoder
-from audiodae.checkpoint import save_checkpoint
-from audiodae.families import build
-from audiodae.latents import Trained
+from audiodae.latent.latents import Trained
+from audiodae.nets.autoencoder import Autoencoder
+from audiodae.nets.checkpoint import save_checkpoint
+from audiodae.nets.families import build
 
 RATE = 16_000
 

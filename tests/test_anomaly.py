@@ -14,11 +14,11 @@ from safetensors.numpy import load, save
 from sounds import write
 from tasks_model import RATE, machine
 
-from audiodae.anomaly import Gaussian, describe_file, fit, score
-from audiodae.cli import main
-from audiodae.detector_file import detector_files, read_detector, write_detector
+from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError, CheckpointError
-from audiodae.flat_tops import FlatTops, flat_share
+from audiodae.latent.anomaly import Gaussian, describe_file, fit, score
+from audiodae.latent.detector_file import detector_files, read_detector, write_detector
+from audiodae.sound.flat_tops import FlatTops, flat_share
 
 
 def run(*arguments):

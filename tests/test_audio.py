@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import noise, read, write
 
-from audiodae import audio, id3
-from audiodae.audio import Writer, info
 from audiodae.errors import AudioError
+from audiodae.files import audio, id3
+from audiodae.files.audio import Writer, info
 
 QUANTISED = {
     **{"PCM_U8": 2**-8, "PCM_16": 2**-16, "PCM_24": 2**-24},

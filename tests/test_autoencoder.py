@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audiodae.autoencoder import CENTRE_DB, SCALE_DB, Code
-from audiodae.autoencoder_config import AutoencoderConfig
-from audiodae.checkpoint import load_autoencoder, load_denoiser, save_checkpoint
 from audiodae.errors import AudiodaeError, CheckpointError
-from audiodae.families import FAMILIES, build, family
-from audiodae.features import mel_matrix
-from audiodae.stft import Stft
+from audiodae.nets.autoencoder import CENTRE_DB, SCALE_DB, Code
+from audiodae.nets.autoencoder_config import AutoencoderConfig
+from audiodae.nets.checkpoint import load_autoencoder, load_denoiser, save_checkpoint
+from audiodae.nets.families import FAMILIES, build, family
+from audiodae.nets.features import mel_matrix
+from audiodae.sound.stft import Stft
 
 SMALL = {"hidden": (24, 16), "channels": (4, 6), "latent": 5, "mels": 16, "patch_frames": 8}
 
@@ -163,7 +163,7 @@ def test_griffin_lim_works_where_its_library_may_write_nothing() -> None:
     pytest.importorskip("librosa", reason="Griffin-Lim comes with librosa")
     program = (
         "from importlib import import_module\n"
-        "from audiodae.phase import _have_a_place_to_cache\n"
+        "from audiodae.sound.phase import _have_a_place_to_cache\n"
         "try: import_module('librosa.core.notation')\n"
         "except RuntimeError as error: assert 'cannot cache' in str(error)\n"
         "else: raise AssertionError('it needs no place')\n"

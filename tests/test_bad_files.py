@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sounds import noise, read, write
 
-from audiodae import ffmpeg
-from audiodae.audio import Reader, Writer, info
 from audiodae.errors import AudioError
+from audiodae.files import ffmpeg
+from audiodae.files.audio import Reader, Writer, info
 
 
 @pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC", "MP3"])

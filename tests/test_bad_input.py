@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiodae.api import Denoiser
-from audiodae.audio import TEMP_PREFIX
-from audiodae.clean import clean_file
-from audiodae.cli import main
-from audiodae.manifest import MANIFEST_NAME
-from audiodae.options import Options
+from audiodae.cli.main import main
+from audiodae.files.audio import TEMP_PREFIX
+from audiodae.recordings.clean import clean_file
+from audiodae.recordings.manifest import MANIFEST_NAME
+from audiodae.recordings.options import Options
 
 RATE = 16_000
 

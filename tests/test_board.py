@@ -8,12 +8,12 @@ import pytest
 import torch
 from test_mixer import write_folder
 
-from audiodae import board
-from audiodae.board import Board
-from audiodae.corpus import read_corpus
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.mix_config import MixConfig
-from audiodae.mixer import Mixer
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.training import board
+from audiodae.training.board import Board
+from audiodae.training.corpus import read_corpus
+from audiodae.training.mix_config import MixConfig
+from audiodae.training.mixer import Mixer
 
 
 @pytest.fixture(scope="module")

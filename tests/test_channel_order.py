@@ -7,8 +7,8 @@ import pytest
 import soundfile
 from sounds import read, write
 
-from audiodae import ffmpeg
-from audiodae.audio import info
+from audiodae.files import ffmpeg
+from audiodae.files.audio import info
 
 RATE = 48_000
 # By a channel's place in a WAV of 5.1: left, right, centre, low frequencies, surrounds.

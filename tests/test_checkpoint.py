@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiodae.checkpoint import (
+from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.nets.checkpoint import (
     load_autoencoder,
     load_denoiser,
     load_net,
     pretrained_names,
     save_checkpoint,
 )
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import torch
 from click.testing import CliRunner
 
 import audiodae
-from audiodae import checkpoint
-from audiodae.checkpoint import FULL_BAND_RATE, model_for, save_checkpoint
-from audiodae.cli import main
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.features import BandsConfig
+from audiodae.cli.main import main
+from audiodae.nets import checkpoint
+from audiodae.nets.checkpoint import FULL_BAND_RATE, model_for, save_checkpoint
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.nets.features import BandsConfig
 
 SMALL = {"channels": (8, 8), "blocks": 1, "heads": 2}
 FULL_BAND = DenoiserConfig(48000, 1536, 768, BandsConfig(64, 120), **SMALL)

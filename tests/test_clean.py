@@ -27,9 +27,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiodae.api import Denoiser
-from audiodae.audio import TEMP_PREFIX, Reader, Writer, info
-from audiodae.blockwise import clean_together
-from audiodae.clean import (
+from audiodae.errors import AudiodaeError, AudioError
+from audiodae.files.audio import TEMP_PREFIX, Reader, Writer, info
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.recordings.blockwise import clean_together
+from audiodae.recordings.clean import (
     GPU_BATCH,
     _batches,
     carry_out,
@@ -39,11 +41,9 @@ from audiodae.clean import (
     fingerprints,
     plan,
 )
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.errors import AudiodaeError, AudioError
-from audiodae.manifest import MANIFEST_NAME, Made, Manifest
-from audiodae.options import PRESETS, Options
-from audiodae.report import FileReport, write_report
+from audiodae.recordings.manifest import MANIFEST_NAME, Made, Manifest
+from audiodae.recordings.options import PRESETS, Options
+from audiodae.recordings.report import FileReport, write_report
 
 RATE = 16_000
 
@@ -599,7 +599,7 @@ def test_a_full_disk_for_pictures_is_told_of_the_picture_and_of_nothing_else(
         raise full
 
     monkeypatch.setattr(Manifest, "record", on_a_full_disk)
-    monkeypatch.setattr("audiodae.plot.plot_files", draw)
+    monkeypatch.setattr("audiodae.recordings.plot.plot_files", draw)
     source = put(tmp_path / "a.wav", noise(1, 8000))
     report = clean_file(source, None, denoiser, Options(plot=tmp_path / "pictures"))
     (warning,) = report.warnings

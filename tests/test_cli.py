@@ -26,10 +26,10 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
 from audiodae.api import Denoiser
-from audiodae.audio import TEMP_PREFIX
-from audiodae.cli import main
-from audiodae.manifest import MANIFEST_NAME, Manifest
-from audiodae.options import PRESETS
+from audiodae.cli.main import main
+from audiodae.files.audio import TEMP_PREFIX
+from audiodae.recordings.manifest import MANIFEST_NAME, Manifest
+from audiodae.recordings.options import PRESETS
 
 RATE = 16_000
 AUDIODAE = [sys.executable, "-m", "audiodae"]
@@ -77,7 +77,7 @@ def entries(folder: str = ".") -> list[str]:
 
 def test_help_comes_at_once_and_loads_neither_numpy_nor_torch() -> None:
     script = (
-        "import sys\nfrom audiodae.cli import main\n"
+        "import sys\nfrom audiodae.cli.main import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
         "heavy = {'numpy', 'torch', 'soundfile', 'tqdm'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -96,7 +96,7 @@ def test_help_comes_at_once_and_loads_neither_numpy_nor_torch() -> None:
 def test_cleaning_loads_no_audio_toolbox(model_path: Path) -> None:
     put("a.wav")
     script = (
-        "import sys\nfrom audiodae.cli import main\n"
+        "import sys\nfrom audiodae.cli.main import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
         "heavy = {'torchaudio', 'librosa', 'matplotlib', 'scipy', 'soxr'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -387,9 +387,9 @@ def test_a_report_that_cannot_be_written_hides_no_failure_and_no_interrupt(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audiodae.report.write_report", on_a_full_disk)
+    monkeypatch.setattr("audiodae.recordings.report.write_report", on_a_full_disk)
     if interrupted:
-        monkeypatch.setattr("audiodae.clean.carry_out", interrupt)
+        monkeypatch.setattr("audiodae.recordings.clean.carry_out", interrupt)
     put("rec/a.wav")
     Path("rec/b.wav").write_text("no sound")
     result = run("rec", "-o", "out", "--report", "r.json")

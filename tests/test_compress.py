@@ -15,12 +15,12 @@ from hypothesis.extra.numpy import arrays
 from sounds import read, write
 from tasks_model import RATE, machine
 
-from audiodae.adae_file import Compressed, from_bytes, to_bytes
-from audiodae.cli import main
-from audiodae.compress import compress, compress_file, decompress, decompress_file
+from audiodae.cli.main import main
 from audiodae.errors import AudioError, CheckpointError
-from audiodae.latent_code import LARGEST, pack, unpack
-from audiodae.walk import recordings
+from audiodae.latent.adae_file import Compressed, from_bytes, to_bytes
+from audiodae.latent.compress import compress, compress_file, decompress, decompress_file
+from audiodae.latent.latent_code import LARGEST, pack, unpack
+from audiodae.recordings.walk import recordings
 
 pytest.importorskip("constriction", reason="the extra `families` is not installed")
 pytest.importorskip("librosa", reason="the extra `families` is not installed")

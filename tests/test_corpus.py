@@ -9,11 +9,11 @@ import pytest
 import soundfile
 import torch
 
-from audiodae import corpus
-from audiodae.corpus import read_corpus
 from audiodae.errors import AudioError
-from audiodae.recipe import Recipe
-from audiodae.training import make_mixers
+from audiodae.training import corpus
+from audiodae.training.corpus import read_corpus
+from audiodae.training.folders import make_mixers
+from audiodae.training.recipe import Recipe
 
 RATE = 16000
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.features import BandsConfig, band_matrix, erb_rate, erb_rate_to_hz
-from audiodae.stft import Stft
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.nets.features import BandsConfig, band_matrix, erb_rate, erb_rate_to_hz
+from audiodae.sound.stft import Stft
 
 
 @pytest.fixture(scope="module")

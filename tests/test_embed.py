@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sounds import noise, write
 from tasks_model import RATE, machine
 
-from audiodae.cli import main
-from audiodae.embed import embed
-from audiodae.embed import write as write_embeddings
+from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.latents import Patches
+from audiodae.latent.embed import embed
+from audiodae.latent.embed import write as write_embeddings
+from audiodae.latent.latents import Patches
 
 STEP = 16 * 256
 

@@ -37,7 +37,7 @@ def run(program: str, missing: set[str], *arguments: str) -> subprocess.Complete
 
 
 def command(missing: set[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    program = "sys.argv[0] = 'audiodae'\nfrom audiodae.cli import main\nmain()"
+    program = "sys.argv[0] = 'audiodae'\nfrom audiodae.cli.main import main\nmain()"
     return run(program, missing, *arguments)
 
 
@@ -122,9 +122,7 @@ def test_everything_that_cleans_works_without_torch(tmp_path):
 
 
 def test_where_torch_is_installed_the_light_engine_does_not_load_it(tmp_path):
-    program = (
-        "from audiodae.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
-    )
+    program = "from audiodae.cli.main import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
     for arguments in (["--help"], ["models"], ["clean", DEMO, "-o", tmp_path / "out.wav"]):
         done = run(program, set(), *arguments)
         assert done.returncode == 0, done.stderr
@@ -140,7 +138,7 @@ def test_the_command_cleans_files_folders_and_pipes_without_torch(tmp_path):
     again = command(TORCH, "clean", tmp_path / "in", "-o", tmp_path / "out", "--skip-existing")
     assert "2 " in again.stderr + again.stdout and again.returncode == 0, again.stderr
     program = (
-        WITHOUT.format(missing=TORCH) + "from audiodae.cli import main\nmain(['clean', '-', "
+        WITHOUT.format(missing=TORCH) + "from audiodae.cli.main import main\nmain(['clean', '-', "
         "'--rate', '16000', '--encoding', 's16'])"
     )
     piped = subprocess.run(

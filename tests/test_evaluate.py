@@ -14,13 +14,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiodae import evaluate as module
 from audiodae.api import load
-from audiodae.checkpoint import pretrained_folder
 from audiodae.errors import AudiodaeError
-from audiodae.evaluate import enhancer, evaluate, run
-from audiodae.pairs import Pair, find_pairs
-from audiodae.scores import COLUMNS, Evaluation, Row
+from audiodae.measure import evaluate as module
+from audiodae.measure.evaluate import enhancer, evaluate, run
+from audiodae.measure.pairs import Pair, find_pairs
+from audiodae.measure.scores import COLUMNS, Evaluation, Row
+from audiodae.nets.checkpoint import pretrained_folder
 
 DATA = Path(__file__).parent / "data"
 RATE = 16_000

@@ -19,7 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import audiodae
-from audiodae.checkpoint import (
+from audiodae.cli.main import main
+from audiodae.errors import AudiodaeError, CheckpointError
+from audiodae.measure.evaluate import enhancer
+from audiodae.nets.checkpoint import (
     checkpoint_path,
     describe,
     load_denoiser,
@@ -27,12 +30,9 @@ from audiodae.checkpoint import (
     pretrained_names,
     save_checkpoint,
 )
-from audiodae.cli import main
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
-from audiodae.errors import AudiodaeError, CheckpointError
-from audiodae.evaluate import enhancer
-from audiodae.export import OPSET, export
-from audiodae.onnx_net import OnnxNet
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.nets.export import OPSET, export
+from audiodae.nets.onnx_net import OnnxNet
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_an_export_alone_is_a_model(small, tmp_path):
 def test_on_a_machine_with_a_gpu_an_export_still_cleans_on_the_cpu(small, tmp_path, monkeypatch):
     path = export(small, tmp_path / "alone.onnx")
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
-    monkeypatch.setattr("audiodae.device.has_cuda", lambda: True)
+    monkeypatch.setattr("audiodae.nets.device.has_cuda", lambda: True)
     words = ["clean", str(tmp_path / "a.wav"), "--model", str(path)]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output

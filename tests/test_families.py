@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mixer import write_folder
 
-from audiodae.audio import Reader
-from audiodae.autoencoder import Code
-from audiodae.checkpoint import checkpoint_path, describe, load_autoencoder, pretrained_folder
-from audiodae.cli import main
-from audiodae.elbo import ElboConfig, elbo_loss, kl_per_unit
+from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError, RecipeError
-from audiodae.evaluate import enhancer
-from audiodae.families import FAMILIES, family
-from audiodae.recipe import read_recipe
-from audiodae.training import check_folders, family_recipe, train_folders
+from audiodae.files.audio import Reader
+from audiodae.measure.evaluate import enhancer
+from audiodae.nets.autoencoder import Code
+from audiodae.nets.checkpoint import checkpoint_path, describe, load_autoencoder, pretrained_folder
+from audiodae.nets.families import FAMILIES, family
+from audiodae.training.elbo import ElboConfig, elbo_loss, kl_per_unit
+from audiodae.training.folders import check_folders, family_recipe, train_folders
+from audiodae.training.recipe import read_recipe
 
 RECIPE = """
 family = "{family}"

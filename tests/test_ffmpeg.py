@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiodae import ffmpeg
-from audiodae.audio import Reader, Writer, info, output_format
 from audiodae.errors import AudioError
+from audiodae.files import ffmpeg
+from audiodae.files.audio import Reader, Writer, info, output_format
 
 needs_ffmpeg = pytest.mark.skipif(
     not ffmpeg.available(), reason="the ffmpeg program is not installed"
@@ -231,7 +231,7 @@ def test_reading_a_wav_never_starts_a_program(tmp_path):
         writer.write(np.zeros((1, 100), np.float32))
     program = (
         "import subprocess; subprocess.Popen = None\n"
-        "from audiodae.audio import Reader\n"
+        "from audiodae.files.audio import Reader\n"
         f"print(Reader({str(tmp_path / 'x.wav')!r}).read(1000).shape)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

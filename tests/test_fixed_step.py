@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from audiodae.checkpoint import load_denoiser
-from audiodae.denoiser import DenoiserNet
-from audiodae.fixed_step import FixedStep
-from audiodae.stream import Streamer
+from audiodae.nets.checkpoint import load_denoiser
+from audiodae.nets.denoiser import DenoiserNet
+from audiodae.nets.fixed_step import FixedStep
+from audiodae.streaming.stream import Streamer
 
 DEVICES = [
     "cpu",

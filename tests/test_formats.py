@@ -8,9 +8,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiodae import formats
-from audiodae.audio import AudioInfo, Reader, Writer, output_format
 from audiodae.errors import AudioError
+from audiodae.files import formats
+from audiodae.files.audio import AudioInfo, Reader, Writer, output_format
 
 WRITABLE = [
     (container, subtype)

@@ -7,12 +7,12 @@ from click.testing import CliRunner
 from sounds import read, write
 from tasks_model import RATE, machine
 
-from audiodae.cli import main
-from audiodae.embed import embed
+from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError
-from audiodae.families import build
-from audiodae.generate import generate, interpolate, texture_of
-from audiodae.texture import Texture
+from audiodae.latent.embed import embed
+from audiodae.latent.generate import generate, interpolate, texture_of
+from audiodae.latent.texture import Texture
+from audiodae.nets.families import build
 
 pytest.importorskip("librosa", reason="the extra `families` is not installed")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiodae.corpus import read_corpus
 from audiodae.errors import AudioError
-from audiodae.groups import groups_of
-from audiodae.training import check_folders
+from audiodae.training.corpus import read_corpus
+from audiodae.training.folders import check_folders
+from audiodae.training.groups import groups_of
 
 RATE = 16000
 THREE = ["anna/001.wav", "bob/001.wav", "carl/001.wav"]

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from sounds import noise
 
 import audiodae
-from audiodae.cli import main
-from audiodae.plugin import FILE_NAME, _path_without_environments
+from audiodae.cli.main import main
+from audiodae.live.plugin import FILE_NAME, _path_without_environments
 
 RATE = 44100
 MODEL = "speech-16k"
@@ -364,7 +364,7 @@ def test_an_environment_that_is_gone_is_told(home, tmp_path, monkeypatch):
 
 
 def test_removing_it_takes_the_file_away(tmp_path, monkeypatch):
-    from audiodae.plugin import install
+    from audiodae.live.plugin import install
 
     path = install(tmp_path)
     assert path.is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -15,108 +16,26 @@ import audiodae
 
 PACKAGE = Path(audiodae.__file__).parent
 
-# From bottom to top: a module imports from its own row (never in a circle) and the rows before it.
-ROWS = [
-    {
-        "errors",
-        "installed",
-        "device",
-        "regular",
-        "config",
-        "cores",
-        "levels",
-        "arrays",
-        "resample",
-        "stft",
-        "flat_tops",
-    }
-    | {
-        "limits",
-        "atomic",
-        "channel_order",
-        "formats",
-        "wav",
-        "ffmpeg",
-        "id3",
-        "sndfile",
-        "writer",
-        "pipe",
-        "signals",
-    }
-    | {"audio"},
-    {
-        "features",
-        "fixed_step",
-        "gain",
-        "judges",
-        "layout",
-        "onnx_runtime",
-        "net",
-        "phase",
-        "strength",
-    }
-    | {"stream_state", "autoencoder_config", "autoencoder_layers", "denoiser_layers"},
-    {"autoencoder", "denoiser", "onnx_net", "voice", "frame_cleaner"},
-    {"checkpoint", "export", "families", "net_of", "stream", "whole"},
-    {"manifest", "options", "sources", "job", "plan", "report", "plot", "dry_run"}
-    | {"blockwise", "workers", "pipe_clean"}
-    | {"elbo", "ahead", "pesq_loss", "stoi_loss"}
-    | {
-        "codecs",
-        "draw",
-        "corrupt",
-        "groups",
-        "corpus",
-        "dnsmos_loss",
-        "whisper_loss",
-        "losses",
-        "mix_config",
-        "mixer",
-        "recipe",
-        "metrics",
-        "spectral",
-        "pairs",
-        "scores",
-    },
-    {"lessons"}
-    | {
-        "averages",
-        "board",
-        "optimizers",
-        "pace",
-        "run_state",
-        "trainer",
-        "together",
-        "training",
-        "guess",
-        "study",
-        "tune",
-        "warm_start",
-        "evaluate",
-        "progress",
-        "api",
-        "clean",
-        "pipeline",
-        "module",
-    }
-    | {"gstreamer", "plugin", "live", "soundcard", "keyboard"}
-    | {"walk", "latents", "embed", "anomaly", "standing", "detector_file"}
-    | {"plot_anomaly"}
-    | {"latent_code", "adae_file", "compress", "compress_quality", "texture", "generate"},
-    {"cli_embed", "cli_compress", "cli_anomaly", "cli_generate"}
-    | {
-        "__init__",
-        "__main__",
-        "cli",
-        "cli_clean",
-        "cli_evaluate",
-        "cli_models",
-        "cli_train",
-        "cli_tune",
-    }
-    | {"cli_live", "cli_plugin", "cli_export", "cli_words"},
+# From bottom to top: a module imports from its own room (never in a circle) and the rooms before it. Those
+# without a folder are the ground that all stand on, and the front door.
+GROUND = {"errors", "installed", "config", "cores", "signals", "limits"}
+DOOR = {"api", "module", "pipeline"}
+ENTRANCE = {"__init__", "__main__"}
+ROOMS = [
+    "ground",
+    "sound",
+    "files",
+    "nets",
+    "streaming",
+    "door",
+    "recordings",
+    "live",
+    "measure",
+    "training",
+    "latent",
+    "cli",
+    "entrance",
 ]
-ROW = {module: number for number, row in enumerate(ROWS) for module in row}
 
 # Slow to load, or not installed with the package: never at the top of a module.
 HEAVY = {
@@ -138,7 +57,21 @@ HEAVY = {
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    return {path.stem: ast.parse(path.read_text("utf-8")) for path in PACKAGE.glob("*.py")}
+    """By names such as `sound.stft` and `api`; of a room's own `__init__` it is that of the room."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text("utf-8"))
+    return found
+
+
+def room(module: str) -> int:
+    first, *inside = module.split(".")
+    for name, modules in (("ground", GROUND), ("door", DOOR), ("entrance", ENTRANCE)):
+        if not inside and first in modules:
+            return ROOMS.index(name)
+    return ROOMS.index(first)
 
 
 def imported(node: ast.AST) -> set[str]:
@@ -147,10 +80,18 @@ def imported(node: ast.AST) -> set[str]:
         return {alias.name for alias in node.names}
     if isinstance(node, ast.ImportFrom):
         assert node.level == 0, "imports inside the package are absolute"
-        if node.module == "audiodae":
-            return {f"audiodae.{alias.name}" for alias in node.names}
-        return {node.module or ""}
+        spelt = {f"{node.module}.{alias.name}" for alias in node.names}
+        # A room, or the package itself, of which a module is imported.
+        return (
+            spelt
+            if node.module and node.module.partition(".")[2] in packages()
+            else {node.module or ""}
+        )
     return set()
+
+
+def packages() -> set[str]:
+    return {"", *(path.parent.name for path in PACKAGE.glob("*/__init__.py"))}
 
 
 def arrows() -> dict[str, set[str]]:
@@ -158,9 +99,7 @@ def arrows() -> dict[str, set[str]]:
     result = {}
     for module, tree in modules().items():
         names = set().union(*(imported(node) for node in ast.walk(tree)))
-        ours = {
-            name.split(".")[1] if "." in name else "__init__" for name in names if is_ours(name)
-        }
+        ours = {name.partition(".")[2] or "__init__" for name in names if is_ours(name)}
         result[module] = ours - {"__version__"}  # a constant, not a part of the house
     return result
 
@@ -169,18 +108,30 @@ def is_ours(name: str) -> bool:
     return name == "audiodae" or name.startswith("audiodae.")
 
 
-def test_every_module_has_its_row():
-    found = set(modules())
-    assert found - set(ROW) == set(), "give new modules a row in this test"
-    assert set(ROW) - found == set(), "take modules that are gone out of the rows"
+def test_every_room_has_its_place_and_says_what_it_is_for():
+    folders = packages() - {""}
+    assert folders == set(ROOMS) - {"ground", "door", "entrance"}
+    assert all(ast.get_docstring(modules()[folder]) for folder in folders)
+    assert all(len(modules()[folder].body) == 1 for folder in folders), "code has a name of its own"
+    outside = {module for module in modules() if "." not in module} - folders
+    assert outside == GROUND | DOOR | ENTRANCE
+
+
+def test_the_readme_shows_the_rooms_in_their_order():
+    readme = (PACKAGE.parent / "README.md").read_text("utf-8")
+    shown = re.findall(
+        r"^\| `(\w+)` \| (.*) \|$", readme.partition("## How the code lies")[2], re.MULTILINE
+    )
+    wanted = [name for name in ROOMS if name in packages()]
+    assert shown == [(name, ast.get_docstring(modules()[name])) for name in wanted]
 
 
 def test_imports_flow_one_way():
     wrong = [
-        f"{module} (row {ROW[module]}) imports {other} (row {ROW[other]})"
+        f"{module} imports {other}"
         for module, others in arrows().items()
         for other in others
-        if ROW[other] > ROW[module]
+        if room(other) > room(module)
     ]
     assert wrong == []
 

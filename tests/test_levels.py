@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiodae.levels import active_level, db_to_gain, gain_to_db, noise_gain_for_snr, rms
+from audiodae.sound.levels import active_level, db_to_gain, gain_to_db, noise_gain_for_snr, rms
 
 RATE = 16000
 

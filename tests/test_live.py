@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import noise
 
-import audiodae.soundcard
-from audiodae.cli import main
-from audiodae.cli_live import meter_line, press, summary
+import audiodae.live.soundcard
+from audiodae.cli.live import meter_line, press, summary
+from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError
-from audiodae.live import Live, Ring, Tally
+from audiodae.live.live import Live, Ring, Tally
 
 RATE = 16000
 BLOCK = 160
@@ -331,7 +331,7 @@ def test_with_a_clock_the_worker_keeps_up_and_the_delay_holds(denoiser):
 
 
 def test_a_machine_too_slow_hears_uncleaned_sound_with_the_same_delay(denoiser, monkeypatch):
-    monkeypatch.setattr("audiodae.live.LONGEST_BACKLOG_SECONDS", 0.1)
+    monkeypatch.setattr("audiodae.live.live.LONGEST_BACKLOG_SECONDS", 0.1)
     live = Live(Slow(denoiser.stream(sample_rate=RATE), 0.02), BLOCK)  # twice real time
     device, dry = run_clockwork(live, 1.0)
     tally = live.tally
@@ -364,8 +364,8 @@ def test_a_worker_that_fails_leaves_the_sound_on_and_tells_at_the_end(denoiser):
 
 def test_the_command_runs_with_a_device_and_says_how_it_went(model_path, monkeypatch):
     device = Clockwork(noise(2, 30 * RATE).T)
-    monkeypatch.setattr(audiodae.soundcard, "Duplex", device)
-    monkeypatch.setattr(audiodae.soundcard, "default_rate", lambda _: RATE)
+    monkeypatch.setattr(audiodae.live.soundcard, "Duplex", device)
+    monkeypatch.setattr(audiodae.live.soundcard, "default_rate", lambda _: RATE)
     words = ["live", "--model", str(model_path), "--channels", "2", "--block-ms", "20"]
     words += ["--headroom-ms", "5"]
     result = CliRunner().invoke(main, [*words, "--duration", "0.5"])
@@ -379,7 +379,7 @@ def test_the_command_runs_with_a_device_and_says_how_it_went(model_path, monkeyp
     "words", [["--rate", "0"], ["--block-ms", "nan"], ["--headroom-ms", "nan"], ["--mix", "nan"]]
 )
 def test_a_setting_that_makes_no_sense_is_a_sentence(model_path, monkeypatch, words):
-    monkeypatch.setattr(audiodae.soundcard, "default_rate", lambda _: RATE)
+    monkeypatch.setattr(audiodae.live.soundcard, "default_rate", lambda _: RATE)
     result = CliRunner().invoke(main, ["live", "--model", str(model_path), *words])
     assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit)
     assert words[1] in result.output
@@ -387,7 +387,7 @@ def test_a_setting_that_makes_no_sense_is_a_sentence(model_path, monkeypatch, wo
 
 def test_a_device_that_stops_is_started_again(model_path, monkeypatch):
     device = Clockwork(noise(1, 30 * RATE).T, dies_after=RATE // 10)
-    monkeypatch.setattr(audiodae.soundcard, "Duplex", device)
+    monkeypatch.setattr(audiodae.live.soundcard, "Duplex", device)
     words = ["live", "--model", str(model_path), "--rate", str(RATE), "--duration", "0.8"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
@@ -410,7 +410,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
 
 
 KEYS = """
-from audiodae.keyboard import keys
+from audiodae.live.keyboard import keys
 with keys() as pressed:
     print("ready", flush=True)
     print([pressed(5.0), pressed(5.0), pressed(0.01)])
@@ -545,7 +545,7 @@ def test_a_real_sound_server_hears_the_cleaned_sound(sound_server, tmp_path):
 
 WAITING = """
 import time
-from audiodae.keyboard import keys
+from audiodae.live.keyboard import keys
 with keys() as pressed:
     print("waiting", flush=True)
     until = time.monotonic() + 20

@@ -9,15 +9,15 @@ import pytest
 import soundfile
 import torch
 
-from audiodae import metrics
-from audiodae.arrays import has_bfloat16
-from audiodae.dnsmos_loss import DnsmosLoss
-from audiodae.lessons import _half_precision
-from audiodae.losses import DenoisingLoss, LossConfig, snr_db
-from audiodae.pesq_loss import pesq_loss
-from audiodae.recipe import HEARD_SECONDS
-from audiodae.stft import Stft
-from audiodae.stoi_loss import stoi_loss
+from audiodae.measure import metrics
+from audiodae.sound.arrays import has_bfloat16
+from audiodae.sound.stft import Stft
+from audiodae.training.dnsmos_loss import DnsmosLoss
+from audiodae.training.lessons import _half_precision
+from audiodae.training.losses import DenoisingLoss, LossConfig, snr_db
+from audiodae.training.pesq_loss import pesq_loss
+from audiodae.training.recipe import HEARD_SECONDS
+from audiodae.training.stoi_loss import stoi_loss
 
 VOICE = Path(__file__).parent / "data" / "clean-speech.flac"
 

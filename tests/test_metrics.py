@@ -12,11 +12,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiodae import metrics
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.resample import resample
-from audiodae.spectral import log_spectral_distance_db
-from audiodae.stft import Stft
+from audiodae.measure import metrics
+from audiodae.measure.spectral import log_spectral_distance_db
+from audiodae.sound.resample import resample
+from audiodae.sound.stft import Stft
 
 DATA = Path(__file__).parent / "data"
 RATE = 16_000

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiodae import corpus, corrupt
-from audiodae.codecs import CODECS, coded
-from audiodae.corpus import Clip, Corpus, read_corpus
-from audiodae.draw import Draw
 from audiodae.errors import AudioError
-from audiodae.levels import gain_to_db, rms
-from audiodae.losses import si_sdr_db
-from audiodae.mix_config import MixConfig
-from audiodae.mixer import Mixer
-from audiodae.recipe import Stage
+from audiodae.sound.levels import gain_to_db, rms
+from audiodae.training import corpus, corrupt
+from audiodae.training.codecs import CODECS, coded
+from audiodae.training.corpus import Clip, Corpus, read_corpus
+from audiodae.training.draw import Draw
+from audiodae.training.losses import si_sdr_db
+from audiodae.training.mix_config import MixConfig
+from audiodae.training.mixer import Mixer
+from audiodae.training.recipe import Stage
 
 RATE = 16000
 PLAIN = MixConfig(
@@ -135,7 +135,7 @@ def test_a_decoding_that_is_cut_off_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_folder(tmp_path, "speech", 2, 1.0)
-    monkeypatch.setattr("audiodae.corpus.resample", _interrupted)
+    monkeypatch.setattr("audiodae.training.corpus.resample", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_corpus([folder], RATE, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

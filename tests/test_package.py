@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from audiodae.checkpoint import pretrained_folder
-from audiodae.cli import main
+from audiodae.cli.main import main
+from audiodae.nets.checkpoint import pretrained_folder
 
 ROOT = Path(__file__).parent.parent
 DEMO = Path(__file__).parent / "data" / "noisy-speech.flac"
@@ -66,8 +66,8 @@ def test_nothing_is_left_in_the_home_folder(tmp_path: Path) -> None:
     """As the telemetry of ONNX Runtime would, which Python's sockets do not see."""
     program = (
         "import soundfile\n"
-        "from audiodae import metrics\n"
-        "from audiodae.cli import main\n"
+        "from audiodae.measure import metrics\n"
+        "from audiodae.cli.main import main\n"
         "from audiodae.installed import is_installed\n"
         f"sound, rate = soundfile.read({str(DEMO)!r})\n"
         "if is_installed('speechmos'): metrics.dnsmos(sound, rate)\n"

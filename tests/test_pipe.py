@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiodae.errors import AudioError
-from audiodae.pipe import PipeReader, PipeWriter
+from audiodae.files.pipe import PipeReader, PipeWriter
 
 STEP = {"s16": 2**-16, "s24": 2**-24, "s32": 2**-25, "f32": 0.0}
 SUBTYPES = {"PCM_U8": "u8", "PCM_16": "s16", "PCM_24": "s24", "PCM_32": "s32"}
@@ -249,7 +249,7 @@ def test_sound_passes_a_pipe_while_it_is_still_open():
 
 def test_standard_streams_of_a_program_work_and_a_non_blocking_one_too():
     program = (
-        "import os, sys; from audiodae.pipe import *\n"
+        "import os, sys; from audiodae.files.pipe import *\n"
         "os.set_blocking(0, False)\n"
         "reader = PipeReader(sys.stdin.buffer)\n"
         "rate, channels = reader.sample_rate, reader.channels\n"

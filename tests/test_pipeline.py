@@ -287,7 +287,7 @@ class Gone:
 
 sys.meta_path.insert(0, Gone())
 import asyncio, numpy, audiodae
-from audiodae.live import Live
+from audiodae.live.live import Live
 chunks = numpy.split(numpy.random.default_rng(0).uniform(-1, 1, 9000).astype("f4"), 9)
 
 async def count():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiodae.errors import AudiodaeError, AudioError
-from audiodae.plot import plot_before_after, plot_files, spectrogram
+from audiodae.recordings.plot import plot_before_after, plot_files, spectrogram
 
 DATA = Path(__file__).parent / "data"
 RATE = 16_000
@@ -111,7 +111,7 @@ def test_files_and_arrays_draw_the_same_picture(tmp_path):
 
 
 def test_hours_are_drawn_with_a_clock(tmp_path):
-    from audiodae import plot
+    from audiodae.recordings import plot
 
     assert plot._clock(3 * 3600 + 65) == "3:01:05"
     second = tone(500, 1)[None]

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from recogniser import whisper_base
 from tasks_model import machine
 
-from audiodae.autoencoder_config import AutoencoderConfig
-from audiodae.cli import main
-from audiodae.denoiser import DenoiserConfig
-from audiodae.elbo import ElboConfig
-from audiodae.features import BandsConfig
-from audiodae.losses import LossConfig
-from audiodae.mix_config import MixConfig
-from audiodae.recipe import Recipe, Stage
+from audiodae.cli.main import main
+from audiodae.nets.autoencoder_config import AutoencoderConfig
+from audiodae.nets.denoiser import DenoiserConfig
+from audiodae.nets.features import BandsConfig
+from audiodae.training.elbo import ElboConfig
+from audiodae.training.losses import LossConfig
+from audiodae.training.mix_config import MixConfig
+from audiodae.training.recipe import Recipe, Stage
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 DEMO = Path(__file__).parent / "data" / "noisy-speech.flac"

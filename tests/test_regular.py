@@ -16,10 +16,10 @@ import soundfile
 from click.testing import CliRunner, Result
 from safetensors.numpy import load, save
 
-from audiodae.checkpoint import pretrained_folder
-from audiodae.cli import main
-from audiodae.manifest import MANIFEST_NAME
-from audiodae.regular import read_regular
+from audiodae.cli.main import main
+from audiodae.files.regular import read_regular
+from audiodae.nets.checkpoint import pretrained_folder
+from audiodae.recordings.manifest import MANIFEST_NAME
 
 RATE = 16_000
 Make = Callable[[Path], None]

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiodae.arrays import Home
 from audiodae.errors import AudioError
-from audiodae.resample import Resampler, resample
+from audiodae.sound.arrays import Home
+from audiodae.sound.resample import Resampler, resample
 
 PAIRS = [
     (8000, 16000),

@@ -14,12 +14,12 @@ from test_bad_input import linux, no_special_rights
 from test_mixer import write_folder
 from test_trainer import RECIPE, train
 
-from audiodae import training
-from audiodae.checkpoint import load_denoiser, save_checkpoint
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError
-from audiodae.run_state import add_to_curve
-from audiodae.training import train_folders
+from audiodae.nets.checkpoint import load_denoiser, save_checkpoint
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.training import folders as training
+from audiodae.training.folders import train_folders
+from audiodae.training.run_state import add_to_curve
 
 
 @linux
@@ -88,7 +88,7 @@ def test_pages_that_cannot_be_written_cost_no_weights(
     load_denoiser(run)
     assert capsys.readouterr().err.count("goes on without them") == 1
     # And they come last: whatever may become of them.
-    monkeypatch.setattr("audiodae.board.Board.show", lambda *_: 1 / 0)
+    monkeypatch.setattr("audiodae.training.board.Board.show", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(root, "spoilt-pages")
     load_denoiser(root / "spoilt-pages")

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 import audiodae
-from audiodae.resample import resample
+from audiodae.sound.resample import resample
 
 DATA = Path(__file__).parent / "data"
 

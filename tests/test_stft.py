@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiodae.stft import Stft
+from audiodae.sound.stft import Stft
 
 SHAPES = [(512, 256), (512, 128), (960, 480), (1024, 256)]
 

@@ -17,11 +17,11 @@ import torch
 from test_mixer import write_folder
 from test_trainer import RECIPE, train, weights
 
-from audiodae.ahead import mixed_ahead
 from audiodae.cores import can_fork
-from audiodae.mixer import Mixture
 from audiodae.signals import Stop, heeding_signals
-from audiodae.trainer import Trainer
+from audiodae.training.ahead import mixed_ahead
+from audiodae.training.mixer import Mixture
+from audiodae.training.trainer import Trainer
 
 needs_signals = pytest.mark.skipif(
     os.name == "nt", reason="no process of Windows can be sent these"
@@ -162,7 +162,7 @@ def test_a_signal_to_all_its_processes_saves_the_step_under_way(
 # Those of the processes' group that are left when one of them ends may abort it.
 NAMES_ITS_THREADS = """
 import atexit, pathlib, sys
-from audiodae.cli import main
+from audiodae.cli.main import main
 
 def name_threads():
     names = [comm.read_text().strip() for comm in pathlib.Path("/proc/self/task").glob("*/comm")]
@@ -218,8 +218,8 @@ def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None
 
 IS_KILLED = """
 import os, signal
-from audiodae.cli import main
-from audiodae.trainer import Trainer
+from audiodae.cli.main import main
+from audiodae.training.trainer import Trainer
 
 step = Trainer._one_step
 
@@ -248,8 +248,8 @@ def test_where_one_of_the_processes_is_killed_the_first_saves_and_all_are_told(r
 def test_a_mixing_process_that_is_killed_costs_no_step_that_was_taken(root: Path) -> None:
     program = """
 import os, signal
-from audiodae.cli import main
-from audiodae.mixer import Mixer
+from audiodae.cli.main import main
+from audiodae.training.mixer import Mixer
 
 batch = Mixer.batch
 

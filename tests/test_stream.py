@@ -11,15 +11,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from audiodae.checkpoint import save_checkpoint
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError
-from audiodae.export import export
-from audiodae.gain import limit_attenuation, shared
-from audiodae.net import Net
-from audiodae.onnx_net import OnnxNet
-from audiodae.stream import Streamer
-from audiodae.whole import clean_whole
+from audiodae.nets.checkpoint import save_checkpoint
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.nets.export import export
+from audiodae.nets.net import Net
+from audiodae.nets.onnx_net import OnnxNet
+from audiodae.streaming.gain import limit_attenuation, shared
+from audiodae.streaming.stream import Streamer
+from audiodae.streaming.whole import clean_whole
 
 RATES = [8000, 11025, 16000, 22050, 22051, 32000, 44100, 48000, 96000, 192000]
 
@@ -200,7 +200,7 @@ def test_offline_is_the_stream(net):
 def test_a_long_recording_is_fed_in_slices_without_a_seam(net, monkeypatch):
     x = noise(2, 50000)
     whole = clean_whole(net, x)
-    monkeypatch.setattr("audiodae.whole._SLICE_SAMPLES", 1)
+    monkeypatch.setattr("audiodae.streaming.whole._SLICE_SAMPLES", 1)
     assert np.array_equal(clean_whole(net, x), whole)
 
 

@@ -14,8 +14,8 @@ import pytest
 
 import audiodae
 from audiodae.errors import AudiodaeError
-from audiodae.options import Options
-from audiodae.report import write_report
+from audiodae.recordings.options import Options
+from audiodae.recordings.report import write_report
 
 WAYS: list[Callable[..., Any]] = [
     Options,

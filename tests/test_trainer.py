@@ -18,20 +18,20 @@ import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
 
-from audiodae.ahead import deaths_told, default_workers, mixed_ahead
-from audiodae.atomic import claimed
-from audiodae.averages import is_finite
-from audiodae.checkpoint import load_denoiser
-from audiodae.cli import main
+from audiodae.cli.main import main
 from audiodae.cores import can_fork
-from audiodae.corpus import read_corpus
-from audiodae.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.errors import AudiodaeError, RecipeError
-from audiodae.lessons import lesson_of
-from audiodae.mixer import Mixer, Mixture
-from audiodae.recipe import Recipe, Stage, read_recipe
-from audiodae.trainer import Diverged, Trainer
-from audiodae.training import check_folders, make_mixers, train_folders
+from audiodae.files.atomic import claimed
+from audiodae.nets.checkpoint import load_denoiser
+from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
+from audiodae.training.ahead import deaths_told, default_workers, mixed_ahead
+from audiodae.training.averages import is_finite
+from audiodae.training.corpus import read_corpus
+from audiodae.training.folders import check_folders, make_mixers, train_folders
+from audiodae.training.lessons import lesson_of
+from audiodae.training.mixer import Mixer, Mixture
+from audiodae.training.recipe import Recipe, Stage, read_recipe
+from audiodae.training.trainer import Diverged, Trainer
 
 RECIPE = """
 optimizer = "{optimizer}"
@@ -126,8 +126,8 @@ def test_where_shared_memory_decides_how_many_processes_mix_that_is_told(
             raise FileNotFoundError(path)
         return SimpleNamespace(total=megabytes * 1_000_000)
 
-    monkeypatch.setattr("audiodae.ahead.cores", lambda: 8)
-    monkeypatch.setattr("audiodae.ahead.shutil.disk_usage", usage)
+    monkeypatch.setattr("audiodae.training.ahead.cores", lambda: 8)
+    monkeypatch.setattr("audiodae.training.ahead.shutil.disk_usage", usage)
     said: list[str] = []
     assert default_workers(torch.device("cuda"), said.append) == wanted
     assert len(said) == (wanted < 7)

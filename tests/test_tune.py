@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 from test_mixer import write_folder
 
-from audiodae.cli import main
+from audiodae.cli.main import main
 from audiodae.errors import AudioError
-from audiodae.mixer import Mixture
-from audiodae.recipe import Recipe, read_recipe
-from audiodae.trainer import Diverged, Trainer
+from audiodae.training.mixer import Mixture
+from audiodae.training.recipe import Recipe, read_recipe
+from audiodae.training.trainer import Diverged, Trainer
 
 pytest.importorskip("optuna", reason="the search is an extra: pip install 'audiodae[tune]'")
 
@@ -188,8 +188,8 @@ def test_nets_that_are_too_large_are_not_trained(root: Path) -> None:
 def test_where_no_net_is_small_enough_the_search_ends_and_goes_on_with_more(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiodae.tune._REFUSED_IN_A_ROW", 3)  # each takes a moment
-    monkeypatch.setattr("audiodae.tune._draw", lambda *_: None)
+    monkeypatch.setattr("audiodae.training.tune._REFUSED_IN_A_ROW", 3)  # each takes a moment
+    monkeypatch.setattr("audiodae.training.tune._draw", lambda *_: None)
     run = ("none", "denoiser", "--trials", "2")
     said = tune(root, *run, "--most-parameters", "100", refused=True)
     assert said.count("are too many") == 3 and not losses(root / "none")
@@ -215,7 +215,7 @@ def test_where_no_training_is_survived_it_is_said(
 def test_a_full_disk_ends_the_search_and_costs_no_trial(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiodae.tune._draw", lambda *_: None)
+    monkeypatch.setattr("audiodae.training.tune._draw", lambda *_: None)
 
     def full(trainer: Trainer) -> None:
         raise AudioError("state.pt cannot be written: the disk is full.")
@@ -231,7 +231,7 @@ def test_a_full_disk_ends_the_search_and_costs_no_trial(
 def test_a_study_lies_in_its_folder_whatever_that_is_called(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiodae.tune._draw", lambda *_: None)
+    monkeypatch.setattr("audiodae.training.tune._draw", lambda *_: None)
     name = "a%20b?x=1#y"
     (root / "a b").mkdir()
     for trials in (1, 2):
@@ -308,7 +308,7 @@ def test_every_recipe_can_be_written_and_read_again() -> None:
     import tomllib
 
     from audiodae.config import from_plain, to_plain
-    from audiodae.tune import to_toml
+    from audiodae.training.tune import to_toml
 
     recipe = Recipe(description='a quote " and a line\nbreak')
     assert from_plain(Recipe, tomllib.loads(to_toml(to_plain(recipe)))) == recipe

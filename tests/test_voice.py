@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import audiodae
-from audiodae.checkpoint import load_net
-from audiodae.cli import main
-from audiodae.resample import resample
-from audiodae.voice import segments
+from audiodae.cli.main import main
+from audiodae.nets.checkpoint import load_net
+from audiodae.sound.resample import resample
+from audiodae.streaming.voice import segments
 
 DATA = Path(__file__).parent / "data"
 RATE = 16000

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from audiodae.errors import AudiodaeError
-from audiodae.losses import DenoisingLoss, LossConfig
-from audiodae.stft import Stft
-from audiodae.whisper_loss import WhisperLoss
+from audiodae.sound.stft import Stft
+from audiodae.training.losses import DenoisingLoss, LossConfig
+from audiodae.training.whisper_loss import WhisperLoss
 
 VOICE = Path(__file__).parent / "data" / "clean-speech.flac"
 BANDS, WIDTH, HEADS, FRAMES = 80, 32, 4, 1500

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiodae import atomic, formats
-from audiodae.atomic import AtomicFile, reason
-from audiodae.audio import TEMP_PREFIX, Reader, Writer, info
 from audiodae.errors import AudioError
+from audiodae.files import atomic, formats
+from audiodae.files.atomic import AtomicFile, reason
+from audiodae.files.audio import TEMP_PREFIX, Reader, Writer, info
 
 
 def noise(channels=2, frames=3001):
@@ -84,7 +84,7 @@ def test_a_forgotten_writer_leaves_nothing(tmp_path):
 
 KILLED = """
 import sys, os, signal, numpy as np
-from audiodae.audio import Writer
+from audiodae.files.audio import Writer
 writer = Writer(sys.argv[1], 16000, 2)
 writer.write(np.zeros((2, 50000), np.float32))
 print("writing", flush=True)

@@ -13,15 +13,15 @@ import soundfile
 import torch
 from data import RATE, corpora, markdown, pieces
 
-from audiodae.corpus import Clip, Corpus
-from audiodae.denoiser import DenoiserConfig
-from audiodae.draw import GENERATED
-from audiodae.generate import generate, texture_of
-from audiodae.latents import Trained
-from audiodae.mix_config import MixConfig
-from audiodae.mixer import Mixer
-from audiodae.recipe import Recipe, Stage
-from audiodae.trainer import Trainer
+from audiodae.latent.generate import generate, texture_of
+from audiodae.latent.latents import Trained
+from audiodae.nets.denoiser import DenoiserConfig
+from audiodae.training.corpus import Clip, Corpus
+from audiodae.training.draw import GENERATED
+from audiodae.training.mix_config import MixConfig
+from audiodae.training.mixer import Mixer
+from audiodae.training.recipe import Recipe, Stage
+from audiodae.training.trainer import Trainer
 
 SECONDS, COUNT, CHANCE, SEED = 8.0, 60, 0.2, 20_000
 FIGURES = "si_sdr_noisy_db", "si_sdr_db"

@@ -11,9 +11,9 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
-from audiodae import anomaly
-from audiodae.flat_tops import FlatTops
-from audiodae.latents import Trained
+from audiodae.latent import anomaly
+from audiodae.latent.latents import Trained
+from audiodae.sound.flat_tops import FlatTops
 
 SECONDS = 8.0
 LEFT_OUT = ("dog", "keyboard", "clock", "baby_cry", "glass_break", "snoring_breathing")

@@ -11,10 +11,10 @@ import soundfile
 from damage import opus_coded
 from data import RATE, corpora, markdown, pieces
 
-from audiodae.adae_file import to_bytes
-from audiodae.compress import compress, decompress
-from audiodae.compress_quality import compare
-from audiodae.latents import Trained
+from audiodae.latent.adae_file import to_bytes
+from audiodae.latent.compress import compress, decompress
+from audiodae.latent.compress_quality import compare
+from audiodae.latent.latents import Trained
 
 FINENESS = (1.0, 0.35, 0.1)
 CLIPS = 8

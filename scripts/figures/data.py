@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiodae.autoencoder import Autoencoder
-from audiodae.corpus import Corpus, read_corpus
+from audiodae.nets.autoencoder import Autoencoder
+from audiodae.training.corpus import Corpus, read_corpus
 
 RATE = 16_000
 HELD_OUT = 0.06  # as in the recipes of the four

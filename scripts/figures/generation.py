@@ -11,9 +11,9 @@ import soundfile
 from data import RATE, Piece, corpora, markdown, mfcc_vector, patches, pieces
 from scipy.linalg import sqrtm
 
-from audiodae.embed import clip_vector
-from audiodae.generate import generate, texture_of
-from audiodae.latents import Trained, encode
+from audiodae.latent.embed import clip_vector
+from audiodae.latent.generate import generate, texture_of
+from audiodae.latent.latents import Trained, encode
 
 SECONDS = 6.0
 COUNT = 160

@@ -14,9 +14,9 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audiodae.autoencoder import SCALE_DB
-from audiodae.embed import clip_vector
-from audiodae.latents import Trained, encode
+from audiodae.latent.embed import clip_vector
+from audiodae.latent.latents import Trained, encode
+from audiodae.nets.autoencoder import SCALE_DB
 
 TRAINING_PATCHES = 40_000
 

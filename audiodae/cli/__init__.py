@@ -1,0 +1,1 @@
+"""The `audiodae` command: words on the command line, and what is printed."""

@@ -1,0 +1,1 @@
+"""Uses of an autoencoder's latent space: embedding, compression, anomalies, generation."""

@@ -1,0 +1,1 @@
+"""Cleaning while it is heard: sound devices, and the element for GStreamer."""

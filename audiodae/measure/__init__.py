@@ -1,0 +1,1 @@
+"""What cleaning is worth: metrics, pairs of noisy and clean recordings, tables."""

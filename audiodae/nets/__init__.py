@@ -1,0 +1,1 @@
+"""The nets: denoisers and autoencoders, their shapes, their weights on disk, and who runs them."""

@@ -1,0 +1,1 @@
+"""Files and folders of work: found, planned, cleaned, reported."""

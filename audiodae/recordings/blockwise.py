@@ -1,0 +1,309 @@
+"""Recordings through a `Streamer`, block by block, in memory that does not grow with their length.
+
+A file alone and a batch of files on a GPU go through the same lines: one file is a batch of one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiodae.errors import AudioError
+from audiodae.files.atomic import AtomicFile
+from audiodae.files.audio import Reader, Writer
+from audiodae.recordings.job import Job
+from audiodae.recordings.options import Options
+from audiodae.recordings.report import FileReport, explain
+from audiodae.sound.arrays import LOUD, NO_SOUND
+from audiodae.streaming.net_of import at_rate
+from audiodae.streaming.stream import Streamer
+from audiodae.streaming.voice import VoiceTrack
+from audiodae.streaming.whole import OFFLINE_BLOCK_FRAMES
+
+BLOCK_SECONDS = 4.0
+BLOCK_SAMPLES = 1 << 20  # of all files and channels together, whatever the rate
+
+Samples = NDArray[np.float32]
+Progress = Callable[[float], None]
+"""Called with the seconds of audio cleaned since the last call."""
+
+log = logging.getLogger("audiodae")
+
+
+def clean_together(
+    jobs: Sequence[Job],
+    denoiser: Any,
+    options: Options,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[FileReport]:
+    """Clean recordings of one sample rate and channel count side by side; a report for each.
+
+    What goes wrong with one fails that one. Between blocks `stopped()` is asked, and a yes raises
+    KeyboardInterrupt; whatever is raised, no unfinished file is left under a final name.
+    """
+    began = time.perf_counter()
+    tracks: list[_Track] = []
+    try:
+        for job in jobs:
+            tracks.append(_Track(job, options))
+        with_sound = [track for track in tracks if not track.failure]
+        if with_sound:
+            try:
+                _stream(with_sound, denoiser, options, progress, stopped)
+            except Exception as error:  # of the net or the device: no one file is to blame
+                for track in with_sound:
+                    track.fail(error)
+        for track in tracks:
+            track.finish()
+            track.draw()
+    except BaseException as error:
+        for track in tracks:
+            track.fail(error)
+        raise
+    elapsed = time.perf_counter() - began
+    total = sum(track.seconds for track in tracks)
+    return [track.report(elapsed * track.seconds / total if total else elapsed) for track in tracks]
+
+
+def _stream(
+    tracks: list[_Track],
+    denoiser: Any,
+    options: Options,
+    progress: Progress | None,
+    stopped: Callable[[], bool],
+) -> None:
+    sample_rate, channels = tracks[0].info.sample_rate, tracks[0].info.channels
+    denoiser = at_rate(denoiser, sample_rate)
+    for track in tracks:
+        track.model = getattr(denoiser, "name", "")
+    streamer = Streamer(
+        denoiser,
+        sample_rate=sample_rate,
+        batch=len(tracks),
+        channels=channels,
+        link=options.link,
+        mix=options.mix,
+        attenuation_limit_db=options.attenuation_limit_db,
+        block_frames=OFFLINE_BLOCK_FRAMES,
+    )
+    at_most = max(1, BLOCK_SAMPLES // (len(tracks) * channels))
+    length = min(round(BLOCK_SECONDS * sample_rate), at_most)
+    heard = False
+    while True:
+        if stopped():
+            raise KeyboardInterrupt
+        blocks = [track.read(length) for track in tracks]
+        longest = max(block.shape[1] for block in blocks)
+        if longest == 0:
+            break
+        heard = True
+        together = np.zeros((len(tracks), channels, longest), np.float32)
+        for row, block in zip(together, blocks, strict=True):
+            row[:, : block.shape[1]] = block  # a track that has ended goes on in silence
+        for track, cleaned in zip(tracks, streamer.feed(together), strict=True):
+            track.write(cleaned)
+        _hear(tracks, options, streamer)
+        if progress:
+            progress(sum(block.shape[1] for block in blocks) / sample_rate)
+    if heard:
+        for track, cleaned in zip(tracks, streamer.flush(), strict=True):
+            track.write(cleaned)
+        _hear(tracks, options, streamer)
+
+
+def _hear(tracks: list[_Track], options: Options, streamer: Streamer) -> None:
+    if options.vad is None:
+        return
+    for track, probability in zip(tracks, streamer.speech_probability, strict=True):
+        if track.voice is None:
+            track.voice = VoiceTrack(streamer.sample_rate, streamer.hop_seconds)
+        track.voice.add(probability[: track.written - track.voice.samples])
+
+
+class _Track:
+    """One recording under way: what is read from it, written for it and known about it."""
+
+    def __init__(self, job: Job, options: Options) -> None:
+        self.job = job
+        self._drawn = False
+        self.failure = ""
+        self.model = ""
+        self.voice: VoiceTrack | None = None
+        self.warnings: list[str] = []
+        self._files = ExitStack()
+        self._residue: Writer | None = None
+        self._read = self.written = 0
+        self._vad: AtomicFile | None = None
+        self._energy_in = self._energy_out = self._peak = 0.0
+        try:
+            self.reader = self._files.enter_context(Reader(job.source))
+            self.info = self.reader.info
+            self._waiting: Samples = np.zeros((self.info.channels, 0), np.float32)
+            # The target is entered first, so it gets its name last, when the residue has its own.
+            self._writer = self._files.enter_context(self._create(job.target, options))
+            if job.residue is not None:
+                self._residue = self._files.enter_context(self._create(job.residue, options))
+            if job.vad is not None:
+                job.vad.parent.mkdir(parents=True, exist_ok=True)
+                self._vad = self._files.enter_context(
+                    AtomicFile(job.vad, replace=job.vad in job.replaces)
+                )
+        except Exception as error:
+            self.fail(error)
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def _create(self, path: Path, options: Options) -> Writer:
+        about = self.info
+        container, subtype = self.job.form(path, about, options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Writer(
+            path,
+            about.sample_rate,
+            about.channels,
+            container,
+            subtype,
+            about.tags,
+            endian=about.endian if container == about.container else "FILE",
+            bitrate=about.bitrate,
+            frames=about.frames,
+            speakers=about.speakers,
+            replace=path in self.job.replaces,
+        )
+
+    @property
+    def seconds(self) -> float:
+        return self._read / self.info.sample_rate if self._read else 0.0
+
+    def read(self, length: int) -> Samples:
+        """The next `(channels, length)` samples, fewer at the end, none once it has failed."""
+        nothing: Samples = np.zeros((self.info.channels, 0), np.float32)
+        if self.failure:
+            return nothing
+        try:
+            block: Samples = self.reader.read(length)
+        except Exception as error:
+            self.fail(error)
+            return nothing
+        self._read += block.shape[1]
+        self._energy_in += _energy(block)
+        if self._residue is not None:
+            self._waiting = np.concatenate((self._waiting, block), axis=1)
+        return block
+
+    def write(self, cleaned: Samples) -> None:
+        """Take `(channels, n)` cleaned samples; what lies beyond the end of the track is let go."""
+        if self.failure:
+            return
+        cleaned = cleaned[:, : self._read - self.written]
+        try:
+            if not np.isfinite(cleaned).all():
+                raise AudioError(
+                    f"{self.job.source} was not cleaned: the model answered with numbers that are "
+                    "not finite. Are its weights sound?"
+                )
+            self._writer.write(cleaned)
+            if self._residue is not None:
+                count = cleaned.shape[1]
+                self._residue.write(self._waiting[:, :count] - cleaned)
+                self._waiting = self._waiting[:, count:]
+        except Exception as error:
+            self.fail(error)
+            return
+        self.written += cleaned.shape[1]
+        self._energy_out += _energy(cleaned)
+        self._peak = max(self._peak, float(np.abs(cleaned).max(initial=0.0)))
+
+    def finish(self) -> None:
+        """Put the files under their names."""
+        if self.failure:
+            return
+        try:
+            if self._vad is not None:
+                about = {"source": str(self.job.source), "seconds": round(self.seconds, 3)}
+                voice = self.voice or VoiceTrack(self.info.sample_rate, 1.0)
+                self._vad.write(json.dumps(voice.plain(about)).encode())
+            for writer in (self._writer, self._residue):
+                if writer is not None:
+                    writer.finish()  # before any of them has its name
+            self._files.close()
+        except Exception as error:
+            self.fail(error)
+
+    def draw(self) -> None:
+        """Make the picture that was asked for; without one, the sound is no worse: only a warning."""
+        if self.failure or self.job.plot is None:
+            return
+        try:
+            from audiodae.recordings.plot import plot_files
+
+            self.job.plot.parent.mkdir(parents=True, exist_ok=True)
+            replace = self.job.plot in self.job.replaces
+            plot_files(self.job.source, self.job.target, self.job.plot, replace=replace)
+            self._drawn = True
+        except Exception as error:
+            log.debug("%s was not drawn", self.job.plot, exc_info=error)
+            self.warnings.append(explain(error, self.job.plot))
+
+    def fail(self, error: BaseException) -> None:
+        """Remove what is unfinished; the first failure is the one that is told."""
+        if not self.failure:
+            self.failure = explain(error, self.job.source)
+            log.debug("%s failed", self.job.source, exc_info=error)
+        self._files.__exit__(type(error), error, error.__traceback__)
+
+    def report(self, elapsed_seconds: float) -> FileReport:
+        job = self.job
+        if self.failure:
+            return FileReport(job.source, job.target, "failed", reason=self.failure)
+        nonfinite = self.reader.nonfinite
+        made = [(job.target, self._writer)]
+        if job.residue is not None and self._residue is not None:
+            made.append((job.residue, self._residue))
+        warnings = [*self.reader.warnings, *(w for _, file in made for w in file.warnings)]
+        warnings += self.warnings
+        if nonfinite:
+            warnings.append(
+                f"{job.source} has {nonfinite} samples that are {NO_SOUND}: they became 0."
+            )
+        if self._peak > LOUD:
+            warnings.append(
+                f"{job.source} reaches {20 * math.log10(self._peak):+.0f} dBFS: its samples seem to be whole "
+                "numbers stored as floats, and such loud ones are cleaned badly. Full scale is 1."
+            )
+        for path, file in made:
+            if file.clipped:
+                warnings.append(f"{path} has {file.clipped} samples clipped at full scale.")
+        attenuation = None
+        if self._energy_in and self._energy_out:
+            attenuation = 10.0 * math.log10(self._energy_in / self._energy_out)
+        return FileReport(
+            job.source,
+            job.target,
+            "done",
+            self.seconds,
+            elapsed_seconds,
+            self._peak,
+            self._writer.clipped,
+            nonfinite,
+            attenuation,
+            tuple(warnings),
+            model=self.model,
+            outputs=tuple(path for path in job.outputs if path != job.plot or self._drawn),
+        )
+
+
+def _energy(samples: Samples) -> float:
+    flat = samples.ravel()
+    return float(np.einsum("i,i->", flat, flat, dtype=np.float64))

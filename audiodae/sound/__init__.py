@@ -1,0 +1,1 @@
+"""Sound in memory: arrays, levels, rates, frames, channels."""

@@ -1,0 +1,51 @@
+"""A whole recording in memory: a stream of big blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audiodae.nets.net import Net
+from audiodae.sound.arrays import Audio, array_namespace
+from audiodae.streaming.net_of import HasNet
+from audiodae.streaming.stream import Streamer
+from audiodae.streaming.strength import Link
+
+OFFLINE_BLOCK_FRAMES = 64
+"""Frames a block when nobody waits for the sound: about seven times as fast as one by one."""
+
+_SLICE_SAMPLES = 1 << 20  # of all signals together: a recording is fed by such slices
+
+
+def clean_whole(
+    denoiser: Net | HasNet,
+    audio: Audio,
+    *,
+    sample_rate: int | None = None,
+    link: Link = "linked",
+    mix: float = 1.0,
+    attenuation_limit_db: float | None = None,
+    block_frames: int = OFFLINE_BLOCK_FRAMES,
+) -> Audio:
+    """A whole recording through a `Streamer`: `([[batch,] channels,] samples)`, the same comes out.
+
+    Besides the result it needs memory for some seconds only, however long the recording is.
+    """
+    streamer = Streamer(
+        denoiser,
+        sample_rate=sample_rate,
+        batch=audio.shape[0] if audio.ndim > 2 else 1,
+        channels=audio.shape[-2] if audio.ndim > 1 else 1,
+        link=link,
+        mix=mix,
+        attenuation_limit_db=attenuation_limit_db,
+        block_frames=block_frames,
+    )
+    clean: Any = array_namespace(audio).empty_like(audio)
+    given = 0
+    size = max(1 << 14, _SLICE_SAMPLES // (streamer.batch * streamer.channels))
+    for start in range(0, max(1, audio.shape[-1]), size):
+        part = streamer.feed(audio[..., start : start + size])
+        clean[..., given : given + part.shape[-1]] = part
+        given += part.shape[-1]
+    clean[..., given:] = streamer.flush()
+    return clean  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Training: corpora, mixtures, losses, steps, and the search for better recipes."""

@@ -1,0 +1,337 @@
+"""Learning: steps, averaged weights, mixed precision, resume, and a line that says how it goes.
+
+Several processes started by `torchrun` share the work: each mixes its own batch, gradients are averaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from audiodae.config import to_plain
+from audiodae.errors import AudiodaeError
+from audiodae.files.atomic import claimed, write_whole
+from audiodae.nets.checkpoint import IN_FOLDER, save_checkpoint
+from audiodae.training.ahead import deaths_told, mixed_ahead
+from audiodae.training.averages import (
+    Statistics,
+    average_weights,
+    averaged_copy,
+    is_finite,
+)
+from audiodae.training.board import Board
+from audiodae.training.lessons import Figures, Net, lesson_of
+from audiodae.training.mixer import Mixer, Mixture
+from audiodae.training.optimizers import optimizer_of
+from audiodae.training.pace import Pace
+from audiodae.training.recipe import Recipe
+from audiodae.training.run_state import (
+    STATE,
+    add_to_curve,
+    changes,
+    load_weights,
+    read_state,
+    write_state,
+)
+from audiodae.training.together import (
+    OthersGone,
+    agree,
+    average_gradients,
+    rank_and_world,
+    wait_for_all,
+)
+from audiodae.training.warm_start import warm_start
+
+_VALIDATION_SECONDS = 3.0
+_PATIENCE = 20  # steps in a row without a finite loss before giving up
+
+
+class Diverged(AudiodaeError):
+    """What is learnt has become numbers that are none."""
+
+
+class Trainer:
+    """Trains a net by a recipe inside a run folder, from where an earlier run left off.
+
+    The folder gets `recipe.json`, `state.pt` (all that resuming needs), `model.safetensors` with its JSON
+    (the averaged weights, usable at once) and `curve.jsonl` (one line a validation).
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: Mixer,
+        validation: Mixer,
+        run: Path,
+        *,
+        device: torch.device,
+        start_from: Net | None = None,
+        workers: int = 0,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self.recipe, self.training, self.validation = recipe, training, validation
+        self.run, self.device, self.workers, self.say = run, device, workers, say
+        self.rank, self.world = rank_and_world()
+        self.lesson = lesson_of(recipe, device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
+            self.net = self.lesson.build().to(device)
+        if start_from is not None:
+            warm_start(self.net, start_from)
+        elif not (run / STATE).exists():
+            self.lesson.prepare(self.net, self._first_mixtures())
+        self.ema = averaged_copy(self.net)
+        self._statistics = Statistics(self.net)
+        self.optimizer = optimizer_of(recipe, self.net)
+        self.step = 0
+        self.audio_seconds = 0.0
+        self._held_out = validation.fingerprints()
+        self.board: Board | None = None
+        self._stopped: Callable[[], bool] = lambda: False
+        self._stop_agreed = False
+        self._resume()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run folder holds all that the recipe asks for."""
+        return self.step >= self.recipe.steps and (self.run / IN_FOLDER).is_file()
+
+    def train(
+        self, stop_after_steps: int | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Run to the end of the recipe, or so many steps further; writes the run folder as it goes.
+
+        When `stopped()` says yes, in whichever process, all end after the step under way: it is saved, and
+        KeyboardInterrupt raised. A training that is over is left as it is. Raises `AudiodaeError` where
+        another one is at work in that folder, where others of the processes have ended, and, before the
+        first step, where what a later stage needs is not there.
+        """
+        last = self.recipe.steps
+        if stop_after_steps is not None:
+            last = min(last, self.step + stop_after_steps)
+        self._stopped = stopped
+        if self.world > 1:
+            try:
+                agree(self.step, last, self.is_over, (self.net, self.ema))
+            except OthersGone as error:
+                if stopped():
+                    raise KeyboardInterrupt from error
+                raise
+        if self.is_over:
+            if self.rank == 0:
+                self.say(
+                    f"{self.run} is done: {self.step} steps are taken, and the recipe asks for "
+                    f"{self.recipe.steps}. The model is {self.run / IN_FOLDER}."
+                )
+            return
+        self.lesson.check(self.step)
+        with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
+            if self.rank == 0:  # not before the folder is ours
+                plain = (json.dumps(to_plain(self.recipe), indent=2) + "\n").encode()
+                write_whole(self.run / "recipe.json", lambda file: file.write(plain))
+                self.board = Board(self.run, self.step, self.say)
+            try:
+                with contextlib.closing(self._mixtures(last)) as mixtures:
+                    self._train(last, mixtures)
+            finally:
+                if self.board is not None:
+                    self.board.close()
+                    self.board = None
+
+    def _train(self, last: int, mixtures: Iterator[Mixture]) -> None:
+        recipe = self.recipe
+        pace = Pace(self.step, self.audio_seconds)
+        saved = time.monotonic()
+        recent, failures, saved_step = math.nan, 0, self.step
+        self.net.train()
+        while self.step < last and not self._is_stopping():
+            index, within = recipe.stage_at(self.step)
+            stage = recipe.stages[index]
+            for group in self.optimizer.param_groups:
+                group["lr"] = stage.rate_at(within)
+            try:
+                with deaths_told(), pace.waiting():
+                    mixture = next(mixtures)
+                loss = self._one_step(mixture)
+            except AudiodaeError as error:
+                if isinstance(error, OthersGone) and self._stopped():
+                    break
+                if self.rank == 0 and self.step > saved_step and not failures:
+                    with contextlib.suppress(AudiodaeError, OSError):  # the first one is to be told
+                        self.save(recent)
+                raise
+            self.step += 1
+            self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
+            if math.isfinite(loss):
+                recent = loss if math.isnan(recent) else 0.98 * recent + 0.02 * loss
+                failures = 0
+            else:
+                failures += 1
+                if failures >= _PATIENCE:
+                    raise Diverged(
+                        f"The loss or its gradient was not a number for {failures} steps in a row at step "
+                        f"{self.step}: lower the learning rate; the last good state is in the run folder."
+                    )
+            if self.rank == 0 and pace.is_due():
+                self.say(
+                    f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {recent:.4f}  "
+                    f"rate {stage.rate_at(within):.1e}  "
+                    + pace.told(self.step, recipe.steps, self.audio_seconds)
+                )
+            # Not while losses are no numbers: the state before them is what can be gone on with.
+            due = time.monotonic() - saved > 60 * recipe.checkpoint_minutes and not failures
+            if self.rank == 0 and due:
+                self.save(recent)
+                saved, saved_step = time.monotonic(), self.step
+        if self.step < last:
+            self._stop(recent, saved_step if failures else self.step, saved_step)
+        if self.rank == 0:
+            self.save(recent)
+            if not (self.run / IN_FOLDER).is_file():
+                raise Diverged(
+                    f"The validation loss is not a number, so {self.run} holds no model after {self.step} "
+                    "steps. Look at the held-out sounds, or begin in a new folder with a lower learning rate."
+                )
+
+    def _is_stopping(self) -> bool:
+        """Several processes ask each other with every step: one that ended alone would leave them waiting."""
+        return self._stop_agreed if self.world > 1 else self._stopped()
+
+    def _stop(self, recent: float, good_step: int, saved_step: int) -> NoReturn:
+        """Save what is good, say from where the same command goes on, and raise KeyboardInterrupt."""
+        if self.rank == 0:
+            if good_step > saved_step:
+                self._write_state()  # at once: a second signal, or whoever sent it, may not wait for more
+                self.say(
+                    f"stopping at step {good_step}: validating it (stop again to leave that out)"
+                )
+                self.save(recent)
+            self.say(
+                f"saved at step {good_step} of {self.recipe.steps}; the same command goes on from there"
+                if good_step
+                else "stopped before there was anything to save; the same command begins anew"
+            )
+        if self.world > 1:
+            # None ends before it is saved: whoever started them would end the others.
+            wait_for_all(self.device)
+        raise KeyboardInterrupt
+
+    def _first_mixtures(self) -> Iterator[Mixture]:
+        """Batches of the training, the same ones in every process."""
+        stage = self.recipe.stages[0]
+        for step in itertools.count():
+            yield self.training.batch(step, stage.batch_size, stage.crop_seconds).to(self.device)
+
+    def _mixtures(self, last: int) -> Generator[Mixture]:
+        """The batches of the steps to come."""
+
+        def mix(step: int) -> Mixture:
+            stage = self.recipe.stages[self.recipe.stage_at(step)[0]]
+            return self.training.batch(step, stage.batch_size, stage.crop_seconds, self.rank)
+
+        return mixed_ahead(mix, range(self.step, last), self.workers, self.device)
+
+    def _one_step(self, mixture: Mixture) -> float:
+        """The loss; NaN where it or its gradient was no number, and then nothing is learned from it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._statistics.keep()
+        # By the step, not from a running stream: a resumed training draws what an unbroken one draws.
+        seed = (((self.recipe.seed * self.world + self.rank) << 32) + self.step) % (1 << 63)
+        draws = torch.Generator(self.device).manual_seed(seed)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)  # of dropout
+            loss = self.lesson.loss(self.net, mixture, self.step, draws)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss = loss.detach()
+        if self.world > 1:
+            try:
+                loss, self._stop_agreed = average_gradients(self.net, loss, self._stopped())
+            except OthersGone:
+                self._statistics.put_back()  # the step is not taken
+                raise
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
+            self._statistics.put_back()
+            return math.nan
+        self.optimizer.step()
+        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        average_weights(self.ema, self.net, decay)
+        return float(loss)
+
+    @torch.no_grad()
+    def validate(self) -> Figures:
+        """What the lesson says of the averaged weights on fixed mixtures of held-out talkers and noises."""
+        count = self.recipe.validation_batches
+        mixtures = (
+            self.validation.batch(i, 8, _VALIDATION_SECONDS).to(self.device) for i in range(count)
+        )
+        return self.lesson.figures(self.ema, mixtures)
+
+    def save(self, training_loss: float) -> None:
+        """Validate, and write the state to resume from and the averaged weights to use.
+
+        Weights whose validation loss is no number replace none that are there.
+        """
+        figures: Figures = {
+            "step": self.step,
+            "audio_hours": round(self.audio_seconds / 3600, 3),
+        }
+        if math.isfinite(training_loss):  # it is not when no step was taken
+            figures["training_loss"] = training_loss
+        figures |= self.validate()
+        about = {"description": self.recipe.description, "licence": self.recipe.licence}
+        loss = figures["loss"]
+        if good := isinstance(loss, float) and math.isfinite(loss):
+            save_checkpoint(self.run / IN_FOLDER, self.ema, {**about, "training": figures})
+        else:
+            self.say(
+                f"The validation loss at step {self.step} is not a number: no model is written, and one "
+                "that is there stays. Look at the held-out sounds, or lower the learning rate."
+            )
+        # With good weights it was the sounds; with bad ones the state before is what to go on with.
+        if good or (is_finite(self.net) and is_finite(self.ema)):
+            self._write_state()
+        add_to_curve(self.run, figures)
+        self.say(
+            "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
+        )
+        if self.board is not None and good:  # last: what may be missing must cost nothing else
+            self.board.show(self.step, figures, self.ema, self.validation)
+
+    def _write_state(self) -> None:
+        state = {
+            "net": self.net.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "audio_seconds": self.audio_seconds,
+            "held_out": self._held_out,
+        }
+        write_state(self.run, self.recipe, state)
+
+    def _resume(self) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        state = read_state(self.run, self.recipe, self.device)
+        if state is None:
+            return
+        load_weights(self.run, self.net, state["net"])
+        self.step, self.audio_seconds = state["step"], state["audio_seconds"]
+        self.ema.load_state_dict(state["ema"])
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay  # the recipe's, which may be new
+        if self.rank == 0 and not self.is_over:
+            self.say(f"resumed {self.run} at step {self.step}")
+            for line in changes(state, self.recipe, self._held_out):
+                self.say(line)
