@@ -17,6 +17,10 @@ class RecipeError(AudiodaeError):
     """A training recipe has an unknown key or an impossible value."""
 
 
+class PlanError(AudiodaeError):
+    """Nothing can be started: outputs would fall on each other or on a recording."""
+
+
 def printable(text: str) -> str:
     """Names on disk may be no valid text; terminals, pictures and tables want some."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

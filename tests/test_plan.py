@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiodae.errors import AudioError
+from audiodae.errors import AudioError, PlanError
 from audiodae.recordings.job import Job
 from audiodae.recordings.manifest import MANIFEST_NAME, Made, Manifest
 from audiodae.recordings.options import Options
-from audiodae.recordings.plan import PlanError, plan
+from audiodae.recordings.plan import plan
 
 
 @pytest.fixture(autouse=True)

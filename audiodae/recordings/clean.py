@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audiodae.errors import AudiodaeError, AudioError
+from audiodae.errors import AudiodaeError, AudioError, PlanError
 from audiodae.files.atomic import reason
 from audiodae.files.audio import info
 from audiodae.nets.checkpoint import LOWER_RATE
@@ -18,7 +18,7 @@ from audiodae.recordings.blockwise import Progress, clean_together
 from audiodae.recordings.job import Job
 from audiodae.recordings.manifest import Made, Manifest
 from audiodae.recordings.options import PRESETS, Options, Strength
-from audiodae.recordings.plan import PlanError, plan
+from audiodae.recordings.plan import plan
 from audiodae.recordings.report import FileReport, not_done
 from audiodae.streaming.net_of import net_of
 
