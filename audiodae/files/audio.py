@@ -7,12 +7,9 @@ complete. Neither holds more than a block, so memory does not grow with length.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
 import stat
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +19,9 @@ from audiodae.errors import AudioError
 from audiodae.files import ffmpeg, formats
 from audiodae.files.atomic import TEMP_PREFIX, reason
 from audiodae.files.formats import AUDIO_SUFFIXES, AudioInfo, output_format
-from audiodae.files.pipe import PipeReader
 from audiodae.files.sndfile import SndfileSource
+from audiodae.files.unclosed_wav import UnclosedWavSource
+from audiodae.files.unread import ends_early, told
 from audiodae.files.writer import Writer
 
 __all__ = [
@@ -58,7 +56,8 @@ class Reader:
         self.warnings: list[str] = []
         self._position = 0
         self._at_end = False
-        self._source: SndfileSource | ffmpeg.FfmpegSource | _UnclosedWavSource
+        self._unread = ""  # why libsndfile would leave some of it so
+        self._source: SndfileSource | ffmpeg.FfmpegSource | UnclosedWavSource
         path = Path(path)
         _check_readable(path)
         try:
@@ -74,18 +73,28 @@ class Reader:
                     "-map 0:a:1 OUT.mka` takes out the second."
                 )
             return
-        self.info = source.info
-        if source.info.frames == 0 and (unclosed := _UnclosedWavSource.find(source.info)):
+        self.info, self._unread = told(source.info)
+        if unclosed := UnclosedWavSource.find(source.info):
             source.close()
             self._source, self.info = unclosed, unclosed.info
             self.warnings.append(
-                f"{path} was never closed by its recorder: its header says 0 bytes. All sound in it"
-                " is read."
+                f"{path} was never closed by its recorder: its header says {unclosed.told_seconds:.1f} s, "
+                f"and it holds {self.info.seconds:.1f} s. All sound in it is read."
+            )
+        elif self._unread and ffmpeg.available():
+            source.close()
+            self._source = ffmpeg.FfmpegSource(self.info)
+        elif self._unread:
+            self._truncate(
+                f"{path} is not read to its end, for {self._unread}: with ffmpeg it is, so "
+                f"{ffmpeg.HOW_TO_INSTALL}."
             )
         elif cut := source.cut_short():
             self._truncate(
                 f"{path} is cut short: it announces {cut[0]} bytes of sound and has {cut[1]}."
             )
+        elif ends_early(source.info):
+            self._truncate(f"{path} is cut short: its last page is missing.")
 
     def read(self, n: int) -> np.ndarray:
         """The next `n` frames, `(channels, n)` float32; fewer only at the end, none after it."""
@@ -122,50 +131,17 @@ class Reader:
 
     def _check_end(self) -> None:
         path, rate = self.info.path, self.info.sample_rate
-        if complaint := self._source.complaint():
+        # At a seam ffmpeg complains of what begins there.
+        if (complaint := self._source.complaint()) and not self._unread:
             self.warnings.append(f"{path} is damaged ({complaint}).")
         wanted, seconds = self.info.frames, self.info.seconds
         if wanted is not None and self._position < wanted:
             self._truncate(f"{path} has {self._position} of its {wanted} frames; the rest is lost.")
-        elif wanted is None and seconds and (found := self._position / rate) < seconds - 1:
-            # Containers round their durations; a second is more than any of them is off.
+        elif wanted is not None or seconds is None or self.info.rough:
+            return
+        elif (found := self._position / rate) < seconds - 1:
+            # Durations are rounded; a second is more than any of them is off.
             self._truncate(f"{path} has {found:.1f} s of its {seconds:.1f} s; the rest is lost.")
-
-
-class _UnclosedWavSource:
-    """A WAV file whose recorder died before it wrote the length: libsndfile sees no sound in it.
-
-    Read like the stream it once was, up to the end of the file.
-    """
-
-    def __init__(self, info: AudioInfo, stream: BufferedReader, pipe: PipeReader) -> None:
-        self._stream, self._pipe = stream, pipe
-        frames = (os.fstat(stream.fileno()).st_size - stream.tell()) // pipe.frame_bytes
-        self.info = dataclasses.replace(info, frames=frames, seconds=frames / info.sample_rate)
-
-    @classmethod
-    def find(cls, info: AudioInfo) -> _UnclosedWavSource | None:
-        """Such a source, if the file is one."""
-        stream = open(info.path, "rb")  # noqa: SIM115
-        with contextlib.suppress(AudioError):
-            pipe = PipeReader(stream)
-            if pipe.frames is None and (source := cls(info, stream, pipe)).info.frames:
-                return source
-        stream.close()
-        return None
-
-    def read(self, n: int) -> np.ndarray:
-        blocks = [np.zeros((self.info.channels, 0), np.float32)]
-        while n and (block := self._pipe.read(n)).shape[1]:
-            blocks.append(block)
-            n -= block.shape[1]
-        return np.concatenate(blocks, axis=1).T
-
-    def complaint(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 def _check_readable(path: Path) -> None:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -33,6 +33,7 @@ _TAGS = {
     "tracknumber": "tracknumber",
     "encoder": "software",
 }
+_WITHOUT_HEADER = ("aac", "ac3", "eac3", "mp3", "amr", "dts", "loas", "truehd")
 _LOSSLESS = ("ALAC", "FLAC", "PCM_", "APE", "TTA", "WAVPACK", "WMALOSSLESS", "TRUEHD", "MLP")
 _FLOATS = {"flt": "FLOAT", "dbl": "DOUBLE"}  # planar ones end in "p"
 
@@ -79,16 +80,20 @@ def probe(path: Path) -> AudioInfo:
     lossless = codec.startswith(_LOSSLESS)
     # The container begins with its first track, which may be the picture.
     late = (_number(stream.get("start_time")) or 0) - (_number(container.get("start_time")) or 0)
+    # Others are guessed from the size, or are those of the picture.
+    announced = _number(stream.get("duration")) or _seconds(stream.get("tags", {}))
+    kind = str(container.get("format_name", "unknown"))
     floats = _FLOATS.get(str(stream.get("sample_fmt"))[:3])
     return AudioInfo(
         path=path,
         sample_rate=sample_rate,
         channels=channels,
         frames=None,
-        container=str(container.get("format_name", "unknown")).upper(),
+        container=kind.upper(),
         subtype=floats if lossless and floats else codec,
         tags=_tags(stream.get("tags", {}) | container.get("tags", {})),
-        seconds=_number(stream.get("duration")) or _number(container.get("duration")),
+        seconds=announced or _number(container.get("duration")),
+        rough=announced is None or kind in _WITHOUT_HEADER,
         bitrate=int(rate) if rate and not lossless else None,
         bits=int(bits) if bits and lossless else None,
         speakers=speakers_of(str(stream.get("channel_layout"))),
@@ -102,14 +107,17 @@ class FfmpegSource:
     """The decoded sound of a file in `(n, channels)` float32 blocks, laid out as its probe says."""
 
     def __init__(self, info: AudioInfo) -> None:
+        self._info = info
+        self._process: subprocess.Popen[bytes] | None = None  # from the first read on
+        self._complaints: IO[bytes] | None = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        info = self._info
         program = shutil.which("ffmpeg")
         if program is None:
             raise AudioError(
                 f"{info.path} needs the ffmpeg program, and it is not on PATH; {HOW_TO_INSTALL}."
             )
-        self._info = info
-        # A file takes any number of complaints; a pipe that nobody reads would stop ffmpeg.
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
         command = [program, "-v", "error", "-nostdin", *_input(info.path), "-map", "0:a:0"]
         # A change of channels amid the file must not be one of ours; by number alone ffmpeg would take four
         # for a layout of its choice and mix them into it.
@@ -121,6 +129,13 @@ class FfmpegSource:
         command += [] if layout else ["-ac", str(info.channels)]
         command += ["-f", "f32le", "-c:a", "pcm_f32le", "-ar", str(info.sample_rate), "-"]
         try:
+            # A file takes any number of complaints; a pipe that nobody reads would stop ffmpeg.
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
+        except OSError as error:
+            raise AudioError(
+                f"{info.path} could not be read: there is no folder for temporary files; set TMPDIR to one."
+            ) from error
+        try:
             # Its own session: Ctrl-C must stop us, not make the sound seem to end here.
             self._process = subprocess.Popen(
                 command,
@@ -130,17 +145,18 @@ class FfmpegSource:
                 start_new_session=True,
             )
         except OSError as error:
-            self._complaints.close()
             raise AudioError(
                 f"{info.path} could not be read: ffmpeg did not start ({error})."
             ) from error
+        return self._process
 
     def read(self, n: int) -> np.ndarray:
         """The next `n` frames, fewer only at the end; raises AudioError where ffmpeg failed."""
-        assert self._process.stdout is not None
+        process = self._process or self._start()
+        assert process.stdout is not None
         frame_bytes = 4 * self._info.channels
-        data = self._process.stdout.read(n * frame_bytes)
-        if len(data) < n * frame_bytes and self._process.wait() != 0:
+        data = process.stdout.read(n * frame_bytes)
+        if len(data) < n * frame_bytes and process.wait() != 0:
             why = self.complaint() or "ffmpeg was stopped"
             raise AudioError(f"{self._info.path} could not be decoded: {why}.")
         whole = len(data) // frame_bytes * frame_bytes
@@ -150,19 +166,21 @@ class FfmpegSource:
 
     def complaint(self) -> str:
         """The first thing ffmpeg said of damage in the file; empty when all was well."""
-        if self._complaints.closed:
+        if self._complaints is None or self._complaints.closed:
             return ""
         self._complaints.seek(0)
         return _first_line(self._complaints.read())
 
     def close(self) -> None:
         """End ffmpeg, also in the middle of the file."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._process.wait()
-        self._complaints.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process.wait()
+        if self._complaints is not None:
+            self._complaints.close()
 
 
 def _input(path: Path) -> list[str]:
@@ -177,6 +195,15 @@ def _tags(found: dict[str, Any]) -> dict[str, str]:
         if name in _TAGS and str(text).strip():
             tags.setdefault(_TAGS[name] or name, str(text))
     return tags
+
+
+def _seconds(tags: dict[str, Any]) -> float | None:
+    """Of Matroska's DURATION, such as 00:01:02.345."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", str(tags.get("DURATION", "")))
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
 def _number(text: Any) -> float | None:

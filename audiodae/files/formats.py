@@ -88,7 +88,8 @@ OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 class AudioInfo:
     """What is known of a recording before its samples are read.
 
-    `frames` is None when only reading to the end can tell; `seconds` may then still be an estimate.
+    `frames` is None when only reading to the end can tell; `seconds` may then still be an estimate, and
+    with `rough` it is one by which nothing can be told to be missing.
     `container` and `subtype` are libsndfile's names ("WAV", "PCM_24"), or ffmpeg's in capitals
     ("MOV,MP4,M4A...", "AAC") with `reader` "ffmpeg". `bitrate` is the average in bit/s of lossy
     files, `bits` the resolution of lossless ones read through ffmpeg. `speakers` says which channel
@@ -110,6 +111,7 @@ class AudioInfo:
     speakers: tuple[int, ...] = ()
     late_seconds: float = 0.0
     tracks: int = 1
+    rough: bool = False
     reader: str = "libsndfile"
 
 

@@ -89,6 +89,10 @@ class PipeReader:
         self.nonfinite += nonfinite
         return np.ascontiguousarray(samples.T)
 
+    def read_on(self, frames: int) -> None:
+        """Before the first read: there are so many frames, whatever the header said."""
+        self.frames, self._left, self._behind = frames, frames * self.frame_bytes, 0
+
     def blocks(self, n: int, stop: Stop | None = None) -> Iterator[np.ndarray]:
         """All blocks of 1 to `n` frames until the end of the stream, or a signal noted by `stop`."""
         stop = stop or Stop()
