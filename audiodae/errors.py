@@ -1,5 +1,7 @@
 """Errors a user can act on. Each message says what was given, what was wanted, and what to do."""
 
+_COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+
 
 class AudiodaeError(Exception):
     """Base of every error audiodae raises on purpose; its text is a sentence for the user."""
@@ -22,5 +24,6 @@ class PlanError(AudiodaeError):
 
 
 def printable(text: str) -> str:
-    """Names on disk may be no valid text; terminals, pictures and tables want some."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Names on disk may be no valid text, and may command a terminal; pictures and tables want text."""
+    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return valid.translate(_COMMANDS)

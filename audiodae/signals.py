@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a work between two blocks, with nothing half done; twice, at once."""
+"""Ctrl-C, SIGTERM and a closed terminal end a work between two blocks, nothing half done; twice, at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # of which Windows has none
 
 
 class Stop:
@@ -45,9 +47,9 @@ class Stop:
 
 @contextmanager
 def heeding_signals() -> Iterator[Stop]:
-    """Notes SIGINT and SIGTERM while it is entered; the second one raises KeyboardInterrupt at once.
+    """Notes SIGINT, SIGTERM and SIGHUP while it is entered; the second one raises KeyboardInterrupt at once.
 
-    When KeyboardInterrupt comes out of it, SIGTERM leaves with the exit code it stands for. What was
+    When KeyboardInterrupt comes out of it, the others leave with the exit code they stand for. What was
     ignored at the start stays so: a script's `audiodae clean ... &` is not meant by Ctrl-C.
     """
     stop = Stop()
@@ -56,13 +58,13 @@ def heeding_signals() -> Iterator[Stop]:
         return
     before = {
         number: signal.signal(number, stop.note)
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield stop
     except KeyboardInterrupt:
-        if stop() and stop.exit_code == 128 + signal.SIGTERM:
+        if stop() and stop.exit_code != 128 + signal.SIGINT:
             sys.exit(stop.exit_code)
         raise
     finally:

@@ -232,6 +232,27 @@ linux = pytest.mark.skipif(
 
 
 @linux
+def test_a_folder_whose_entries_may_not_be_looked_at_stops_nobody(run: Any) -> None:
+    put("rec/good.wav", noise(1000))
+    put("rec/sub/x.wav", noise(1000))
+    Path("rec/sub").chmod(0o444)
+    with no_special_rights():
+        result = run("rec", "-o", "out")
+        assert_sentence(result, "rec/sub cannot be looked into: permission is denied")
+        assert_sentence(run("rec/**/*.wav", "-o", "o"), "rec/sub cannot be looked into")
+    Path("rec/sub").chmod(0o755)
+    assert cleaned("out/good.wav").shape == (1000, 1)
+    assert cleaned("o/good.wav").shape == (1000, 1)
+
+
+def test_a_name_commands_no_terminal(run: Any) -> None:
+    put("x\x1b]0;pwn\x07.wav", noise(1000))
+    for words in (["--dry-run"], ["-v"]):
+        output = run("x\x1b]0;pwn\x07.wav", *words).output
+        assert "\x1b" not in output and r"x\x1b]0;pwn\x07.wav" in output
+
+
+@linux
 def test_unreadable_files_and_folders_are_named_and_the_others_are_done(run: Any) -> None:
     put("rec/good.wav", noise(1000))
     put("rec/secret.wav", noise(1000)).chmod(0)

@@ -682,6 +682,41 @@ def test_what_is_put_in_place_while_its_recording_is_cleaned_stays(
     assert [job.action for job in plan([source], tmp_path / "b.wav", again)] == ["refuse"]
 
 
+def test_an_output_that_is_changed_while_the_run_is_going_stays(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    put(tmp_path / "rec/a.wav", noise(1, RATE))
+    list(clean_folder(tmp_path / "rec", tmp_path / "out", denoiser))
+    put(tmp_path / "rec/a.wav", noise(1, RATE, 7))
+    resume = Options(skip_existing=True)
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", resume, lambda _: "")
+
+    def meanwhile(_: float) -> None:
+        (tmp_path / "out/a.wav").write_bytes(b"precious")
+
+    (report,) = carry_out(jobs, denoiser, resume, progress=meanwhile)
+    assert report.status == "failed" and "was changed while this run was going" in report.reason
+    assert (tmp_path / "out/a.wav").read_bytes() == b"precious"
+
+
+def test_what_was_made_beside_a_target_that_failed_is_ours_and_in_nobodys_way(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    put(tmp_path / "rec/a.wav", noise(1, RATE))
+    resume = Options(skip_existing=True, residue=tmp_path / "rest", vad=tmp_path / "voice")
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", resume)
+    target = tmp_path / "out/a.wav"
+    (report,) = carry_out(jobs, denoiser, resume, progress=lambda _: target.write_bytes(b"x"))
+    assert report.status == "failed", report
+    assert set(report.outputs) == {
+        tmp_path / "rest/a.wav",
+        tmp_path / "voice/a.wav.json",
+    }
+    target.unlink()
+    (report,) = clean_folder(tmp_path / "rec", tmp_path / "out", denoiser, resume)
+    assert report.status == "done"
+
+
 def test_two_runs_into_one_folder_forget_nothing(denoiser: Denoiser, tmp_path: Path) -> None:
     source = put(tmp_path / "rec/a.wav", noise(1, 10 * RATE))
     put(tmp_path / "rec/b.wav", noise(1, RATE))

@@ -327,6 +327,21 @@ def test_wrong_words_are_usage_errors(words: list[str], run: Any) -> None:
     assert entries() == ["a.wav"] and Path("a.wav").read_bytes() == content
 
 
+def test_a_report_may_lie_in_a_folder_that_the_run_makes(run: Any) -> None:
+    put("a.wav")
+    assert run("a.wav", "-o", "new/", "--report", "new/r.json").exit_code == 0
+    assert Path("new/r.json").is_file()
+
+
+def test_a_plan_is_shown_where_output_has_no_letters_for_its_names(tmp_path: Path) -> None:
+    put("\u65e5.wav")
+    words = [sys.executable, "-m", "audiodae", "clean", "\u65e5.wav", "--dry-run"]
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith(rb"\u65e5.wav -> ")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -336,7 +351,7 @@ def test_wrong_words_are_usage_errors(words: list[str], run: Any) -> None:
         (["--format", "midi"], "a format that can be written"),
         (["--subtype", "PCM_99"], "PCM_99 cannot be written"),
         (["--format", "mp3", "--subtype", "FLOAT"], "MP3 with FLOAT cannot be written"),
-        (["--report", "no/r.json"], "its folder is not there"),
+        (["--report", "a.wav/x/r.json"], "a.wav is not a folder"),
         (["--device", "cuda"], "cannot be used"),
         (["--device", "cuda:1"], "cannot be used"),
         (["--device", "toaster"], "cannot be used"),

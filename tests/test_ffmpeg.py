@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiodae.api import load
 from audiodae.errors import AudioError
 from audiodae.files import ffmpeg
 from audiodae.files.audio import Reader, Writer, info, output_format
+from audiodae.recordings.blockwise import clean_together
+from audiodae.recordings.job import Job
+from audiodae.recordings.options import Options
 
 needs_ffmpeg = pytest.mark.skipif(
     not ffmpeg.available(), reason="the ffmpeg program is not installed"
@@ -32,6 +36,17 @@ def encode(path, sound, *options, sample_rate=44100, subtype="PCM_24"):
     command = ["ffmpeg", "-v", "error", "-y", "-i", str(source), *options, f"file:{path}"]
     subprocess.run(command, check=True)
     source.unlink()
+
+
+@needs_ffmpeg
+def test_what_lost_nothing_does_not_become_lossy_in_silence(tmp_path):
+    encode(tmp_path / "x.oga", tone(), "-c:a", "flac")
+    job = Job(tmp_path / "x.oga", tmp_path / "out/x.oga", tmp_path / "out")
+    (report,) = clean_together([job], load(), Options())
+    assert report.status == "done" and "--format flac" in report.warnings[0]
+    asked = Job(tmp_path / "x.oga", tmp_path / "out/y.oga", tmp_path / "out", container="ogg")
+    (report,) = clean_together([asked], load(), Options())
+    assert report.status == "done" and not report.warnings
 
 
 def read(path, block=10000):

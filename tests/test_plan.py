@@ -352,6 +352,22 @@ def test_a_pattern_mirrors_the_tree_below_its_fixed_part(pattern: str, targets: 
     assert sorted(pairs(plan([pattern], "out", Options())).values()) == targets
 
 
+def test_folders_of_other_things_and_of_outputs_may_fit_a_pattern() -> None:
+    touch("rec/a.wav", "rec/notes/b.txt", "rec/out/a.wav", "rec/vad/a.wav.json")
+    options = Options(overwrite=True, vad=Path("rec/vad"))
+    assert pairs(plan(["rec/*"], "rec/out", options)) == {"rec/a.wav": "rec/out/a.wav"}
+    assert refusals(plan(["rec/n*"], "out", Options())) == ["rec/n* matches no audio file."]
+
+
+def test_of_two_manifests_the_one_that_is_true_counts() -> None:
+    touch("a.wav", "tree/sub/a.wav")
+    made("a.wav", "out/sub/a.wav", root="out/sub")
+    Path("out/sub/a.wav").write_bytes(b"made anew")
+    made("tree/sub/a.wav", "out/sub/a.wav")
+    (job,) = plan(["tree"], "out", RESUME, lambda _: "same")
+    assert job.action == "skip", job.reason
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name_first() -> None:
     touch("talk[1].wav")
     assert pairs(plan(["talk[1].wav"], None, Options())) == {"talk[1].wav": "talk[1]-clean.wav"}

@@ -307,7 +307,7 @@ def _run(
     if workers > 1 and str(denoiser.device) != "cpu":
         say("--jobs is for the CPU: on a GPU, files go through the model side by side.")
         workers = 1
-    with bar(todo, given["quiet"]) as shown:
+    with bar(todo, given["quiet"], stopped) as shown:
         yield from carry_out(
             todo, denoiser, options, workers=workers, progress=shown.update, stopped=stopped
         )

@@ -6,13 +6,14 @@ Nothing here imports numpy or torch, so that `--help` and a wrong argument are a
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
 import click
 
 from audiodae import __version__
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, printable
 
 # name -> module with a function of that name; the order of `--help`
 _COMMANDS = {
@@ -84,7 +85,7 @@ class Commands(click.Group):
         except (AudiodaeError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {_sentence(error)}", err=True)
+            click.echo(f"Error: {printable(_sentence(error))}", err=True)
             ctx.exit(1)
 
 
@@ -93,6 +94,8 @@ def _sentence(error: AudiodaeError | OSError) -> str:
         return str(error)
     from audiodae.files.atomic import reason
 
+    if error.filename is None and isinstance(error, FileNotFoundError):  # of os.getcwd
+        return "The folder you are in is not there any more: go to another one."
     return f"{error.filename}: {reason(error)}." if error.filename else f"{reason(error)}."
 
 
@@ -115,6 +118,10 @@ def main(debug: bool) -> None:
     """Clean speech recordings and live speech with a small autoencoder."""
     if sys.stderr is None:  # a shell's `2>&-`
         _hush()
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # as stderr does: names may have letters that it has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Numpy's matrices here are too small to share out; read when numpy is loaded, which is later.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if debug:

@@ -71,8 +71,9 @@ def check_report(path: Path, overwrite: bool) -> None:
 
     if path.suffix.lower() != ".json":
         raise click.UsageError(f"--report {path}: the report is JSON, give a name ending in .json.")
-    if not path.absolute().parent.is_dir():
-        raise AudiodaeError(f"The report {path} cannot be written: its folder is not there.")
+    folder = next(place for place in path.absolute().parents if os.path.lexists(place))
+    if not folder.is_dir():
+        raise AudiodaeError(f"The report {path} cannot be written: {folder} is not a folder.")
     if not overwrite and os.path.lexists(path) and not is_report(path):
         raise AudiodaeError(
             f"The report {path} is not written: a file of that name exists already, and is not a "

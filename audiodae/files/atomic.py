@@ -27,6 +27,10 @@ _SHIFTED_BYTES = 1 << 20
 _held: set[int] = set()  # descriptors with a lock
 
 
+class BeingWritten(AudioError):
+    """Another process is writing the file."""
+
+
 class AtomicFile:
     """An empty file open as `fd` at `path`, which `commit` turns into `target`.
 
@@ -49,6 +53,10 @@ class AtomicFile:
         try:
             self.fd = self._open_and_lock()
             os.ftruncate(self.fd, 0)
+        except BlockingIOError as error:
+            raise BeingWritten(
+                f"{target} cannot be written: another process is writing it at this moment."
+            ) from error
         except OSError as error:
             raise AudioError(f"{target} cannot be written: {reason(error)}.") from error
 
@@ -106,7 +114,9 @@ class AtomicFile:
             raise
         except OSError as error:
             self.discard()
-            raise AudioError(f"{self.target} cannot be written: {reason(error)}.") from error
+            gone = isinstance(error, FileNotFoundError)
+            why = "its folder was moved or removed meanwhile" if gone else reason(error)
+            raise AudioError(f"{self.target} cannot be written: {why}.") from error
         self._close()
 
     def _put(self) -> None:
@@ -248,7 +258,6 @@ def reason(error: OSError) -> str:
         errno.EPERM: "permission is denied; check the rights of the file and its folder",
         errno.ENAMETOOLONG: "its name is too long for the file system; shorten it",
         errno.ELOOP: "its path goes round in circles through symbolic links",
-        errno.EAGAIN: "another process is writing it at this moment",
         errno.ENOENT: "it does not exist",
         errno.ENOTDIR: "part of its path is a file, not a folder",
     }

@@ -114,6 +114,13 @@ class AudioInfo:
     rough: bool = False
     reader: str = "libsndfile"
 
+    @property
+    def lossless(self) -> bool:
+        """Whether its coding keeps every sample."""
+        if self.reader == "ffmpeg":
+            return self.bits is not None or self.subtype in ("FLOAT", "DOUBLE")
+        return not is_lossy(self.subtype)
+
 
 def integer_bits(subtype: str) -> int | None:
     """Bits of an integer subtype (companded ones decode to 16); None for floats and codecs."""

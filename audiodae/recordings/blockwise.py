@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from audiodae.errors import AudioError
 from audiodae.files.atomic import AtomicFile
 from audiodae.files.audio import Reader, Writer
+from audiodae.files.formats import is_lossy
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options
 from audiodae.recordings.report import FileReport, explain
@@ -140,6 +141,7 @@ class _Track:
         self.model = ""
         self.voice: VoiceTrack | None = None
         self.warnings: list[str] = []
+        self._named: list[Path] = []  # what has been put under its name
         self._files = ExitStack()
         self._residue: Writer | None = None
         self._read = self.written = 0
@@ -149,7 +151,6 @@ class _Track:
             self.reader = self._files.enter_context(Reader(job.source))
             self.info = self.reader.info
             self._waiting: Samples = np.zeros((self.info.channels, 0), np.float32)
-            # The target is entered first, so it gets its name last, when the residue has its own.
             self._writer = self._files.enter_context(self._create(job.target, options))
             if job.residue is not None:
                 self._residue = self._files.enter_context(self._create(job.residue, options))
@@ -167,6 +168,12 @@ class _Track:
     def _create(self, path: Path, options: Options) -> Writer:
         about = self.info
         container, subtype = self.job.form(path, about, options)
+        wished = self.job.container is not None or options.subtype is not None
+        if is_lossy(subtype) and about.lossless and not wished:
+            self.warnings.append(
+                f"{path}: its recording loses nothing, but what is named so is {subtype} and does: give "
+                "--format flac for no loss."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         return Writer(
             path,
@@ -237,6 +244,21 @@ class _Track:
             for writer in (self._writer, self._residue):
                 if writer is not None:
                     writer.finish()  # before any of them has its name
+            if changed := self.job.changed():
+                raise AudioError(
+                    f"{changed} was changed while this run was going, so it stays, and {self.job.source} is "
+                    "not cleaned: use --overwrite to replace it."
+                )
+            job = self.job
+            # The target is the last: where it is, all others are.
+            if job.vad is not None and self._vad is not None:
+                self._vad.commit()
+                self._named.append(job.vad)
+            if job.residue is not None and self._residue is not None:
+                self._residue.close()
+                self._named.append(job.residue)
+            self._writer.close()
+            self._named.append(job.target)
             self._files.close()
         except Exception as error:
             self.fail(error)
@@ -266,12 +288,13 @@ class _Track:
     def report(self, elapsed_seconds: float) -> FileReport:
         job = self.job
         if self.failure:
-            return FileReport(job.source, job.target, "failed", reason=self.failure)
+            made = tuple(self._named)  # what is there all the same is ours
+            return FileReport(job.source, job.target, "failed", reason=self.failure, outputs=made)
         nonfinite = self.reader.nonfinite
-        made = [(job.target, self._writer)]
+        written = [(job.target, self._writer)]
         if job.residue is not None and self._residue is not None:
-            made.append((job.residue, self._residue))
-        warnings = [*self.reader.warnings, *(w for _, file in made for w in file.warnings)]
+            written.append((job.residue, self._residue))
+        warnings = [*self.reader.warnings, *(w for _, file in written for w in file.warnings)]
         warnings += self.warnings
         if nonfinite:
             warnings.append(
@@ -282,7 +305,7 @@ class _Track:
                 f"{job.source} reaches {20 * math.log10(self._peak):+.0f} dBFS: its samples seem to be whole "
                 "numbers stored as floats, and such loud ones are cleaned badly. Full scale is 1."
             )
-        for path, file in made:
+        for path, file in written:
             if file.clipped:
                 warnings.append(f"{path} has {file.clipped} samples clipped at full scale.")
         attenuation = None

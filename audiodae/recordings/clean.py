@@ -15,7 +15,7 @@ from audiodae.files.atomic import reason
 from audiodae.files.audio import info
 from audiodae.nets.checkpoint import LOWER_RATE
 from audiodae.recordings.blockwise import Progress, clean_together
-from audiodae.recordings.job import Job
+from audiodae.recordings.job import Job, Stamp, stamp
 from audiodae.recordings.manifest import Made, Manifest
 from audiodae.recordings.options import PRESETS, Options, Strength
 from audiodae.recordings.plan import plan
@@ -191,7 +191,7 @@ class _Begun:
 
     before: Made | None
     made: Made
-    stamp: tuple[int, int, int] | None
+    there: Stamp
 
 
 class _Ledger:
@@ -213,10 +213,10 @@ class _Ledger:
             if root not in self._manifests:
                 self._manifests[root] = Manifest(root)
             manifest = self._manifests[root]
-            before, stamp = manifest.get(output), _stamp(output)
-            if stamp is not None and before is None:
+            before, there = manifest.get(output), stamp(output)
+            if there is not None and before is None:
                 before = manifest.get_anew(output)
-            self._begun[root, output] = _Begun(before, made, stamp)
+            self._begun[root, output] = _Begun(before, made, there)
             # What cannot be entered here cannot be written either, or `end` tells it.
             with contextlib.suppress(OSError):
                 manifest.record(output, made, job.source)
@@ -245,7 +245,7 @@ class _Ledger:
         if output in report.outputs:
             manifest.record(output, begun.made.finished(output, report.model), source)
             return
-        if _stamp(output) != begun.stamp:  # another run may have made it and entered it
+        if stamp(output) != begun.there:  # another run may have made it and entered it
             latest = manifest.get_anew(output)
             if latest is not None and latest.lies_at(output):
                 return
@@ -255,17 +255,8 @@ class _Ledger:
         """Forget what was begun and came to nothing; leave no empty manifest or folder behind."""
         for (root, output), begun in self._begun.items():
             # Of what was interrupted or lost nobody says how it ended: it may just have been made.
-            if _stamp(output) == begun.stamp:
+            if stamp(output) == begun.there:
                 with contextlib.suppress(OSError):
                     self._manifests[root].record(output, begun.before)
         for manifest in self._manifests.values():
             manifest.close()
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from one that is put in its place; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -9,6 +9,17 @@ from audiodae.files.formats import AudioInfo, output_format
 from audiodae.recordings.options import Options
 from audiodae.recordings.sources import Action
 
+Stamp = tuple[int, int, int] | None
+
+
+def stamp(path: Path) -> Stamp:
+    """What tells a file from one that is put in its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
 
 @dataclass(frozen=True)
 class Job:
@@ -16,7 +27,8 @@ class Job:
 
     `root` is the folder of the outputs and holds the manifest. `container` is set where the format
     is not that of the recording (a word such as "flac" or ".flac"). `reason` says why a job is
-    skipped or refused. `replaces` are outputs under whose names a file may be replaced.
+    skipped or refused. `replaces` are outputs under whose names a file may be replaced; those in `stamps`
+    only while it is the one that was there when that was planned.
     """
 
     source: Path
@@ -29,6 +41,7 @@ class Job:
     action: Action = "clean"
     reason: str = ""
     replaces: tuple[Path, ...] = ()
+    stamps: tuple[tuple[Path, Stamp], ...] = ()
 
     @property
     def outputs(self) -> list[Path]:
@@ -45,6 +58,10 @@ class Job:
         if options.vad is not None and self.vad is not None:
             rows.append((self.vad.parent if options.vad == self.vad else options.vad, self.vad))
         return rows
+
+    def changed(self) -> Path | None:
+        """The first output that is not what it was when that was planned."""
+        return next((path for path, before in self.stamps if stamp(path) != before), None)
 
     def form(self, path: Path, about: AudioInfo, options: Options) -> tuple[str, str]:
         """Container and subtype in which `path`, the target or the residue, is written.

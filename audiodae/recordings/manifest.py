@@ -155,6 +155,18 @@ class Outputs:
             return True
 
     def _entries(self, path: Path) -> list[tuple[Path, Made]]:
+        """What manifests say of it; of several only those that speak of what lies there now, if any does."""
+        entries = self._all_entries(path)
+        if len(entries) < 2:
+            return entries
+        true = []
+        for folder, made in entries:
+            with contextlib.suppress(OSError):
+                if made.lies_at(path):
+                    true.append((folder, made))
+        return true or entries
+
+    def _all_entries(self, path: Path) -> list[tuple[Path, Made]]:
         spellings = {os.path.abspath(path), os.path.realpath(path)}
         return [
             (folder, made[key])

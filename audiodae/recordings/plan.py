@@ -47,7 +47,8 @@ def plan(
         )
     if options.subtype is not None:
         check_subtype(options.subtype, options.container)
-    closed = [Path(folder) for folder in (target, options.residue, options.plot) if folder]
+    folders = target, options.residue, options.plot, options.vad
+    closed = [Path(folder) for folder in folders if folder]
     finder = Finder(closed)
     found = [item for source in given for item in finder.find(source)]
     if found and all(item.action == "skip" for item in found):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from audiodae.recordings.walk import Outcome
 
 
-def bar(jobs: Sequence[Job | Found], quiet: bool) -> Any:
-    """A bar in seconds of audio with speed and time left; nothing where there is no terminal."""
+def bar(
+    jobs: Sequence[Job | Found], quiet: bool, stopped: Callable[[], bool] = lambda: False
+) -> Any:
+    """A bar in seconds of audio with speed and time left; nothing where there is no terminal.
+
+    `stopped()` is asked while lengths are looked up, and a yes raises KeyboardInterrupt.
+    """
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
@@ -33,18 +38,20 @@ def bar(jobs: Sequence[Job | Found], quiet: bool) -> Any:
 
     shown = sys.stderr.isatty() and not quiet
     return Bar(
-        total=_seconds_of(jobs) if shown else None,
+        total=_seconds_of(jobs, stopped) if shown else None,
         disable=not shown,
         file=sys.stderr,
         bar_format="{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {speed}, {remaining} left",
     )
 
 
-def _seconds_of(jobs: Sequence[Job | Found]) -> float:
+def _seconds_of(jobs: Sequence[Job | Found], stopped: Callable[[], bool]) -> float:
     from audiodae.files.audio import info
 
     total = 0.0
     for job in jobs:
+        if stopped():
+            raise KeyboardInterrupt
         with suppress(AudiodaeError, OSError):
             about = info(job.source)
             known = about.frames / about.sample_rate if about.frames is not None else about.seconds

@@ -100,6 +100,7 @@ def write_report(
         [_row(report) for report in reports],
     )
     document = dict(zip(_KEYS, values, strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(path) as file:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         # Names on disk may be no valid text; JSON has words for their odd bytes.

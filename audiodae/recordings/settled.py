@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from audiodae.recordings.job import Job
+from audiodae.recordings.job import Job, stamp
 from audiodae.recordings.manifest import Made, Outputs
 from audiodae.recordings.options import Options
 
@@ -51,7 +51,7 @@ def settled(
                 "use --overwrite to replace it."
             )
             return replace(job, action="refuse", reason=reason)
-    return job
+    return replace(job, stamps=tuple((output, stamp(output)) for output in standing))
 
 
 def _protected(output: Path, source: Path, options: Options, outputs: Outputs) -> str | None:

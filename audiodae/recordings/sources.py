@@ -54,12 +54,25 @@ class Finder:
         base, matches, found = self._matches(source)
         for match in matches:
             if os.path.isdir(match):
-                found += self._tree(match)
+                # Folders of other things, and of outputs, fit a pattern too.
+                if os.path.realpath(match) not in self._closed:
+                    found += self._below(match)[0]
             elif _is_audio(match):
                 found.append(self._file(match, Path(os.path.relpath(match, base))))
         return found or [_refused(path, "matches no audio file.")]
 
     def _tree(self, folder: Path) -> list[Found]:
+        found, ours = self._below(folder)
+        if found:
+            return found
+        if ours:
+            note = f"{folder} holds only files that audiodae made ({ours})."
+            return [Found(folder, Path(folder.name), folder, "skip", note)]
+        kinds = " ".join(sorted(AUDIO_SUFFIXES))
+        return [_refused(folder, f"holds no audio file; looked for {kinds}.")]
+
+    def _below(self, folder: Path) -> tuple[list[Found], int]:
+        """What is found below a folder, and how many outputs of ours there are."""
         found: list[Found] = []
         ours = 0
         for path, problem in walk(folder, self._closed):
@@ -72,13 +85,7 @@ class Finder:
                 ours += 1
             elif _is_audio(path):
                 found.append(self._file(path, relative, folder))
-        if found:
-            return found
-        if ours:
-            note = f"{folder} holds only files that audiodae made ({ours})."
-            return [Found(folder, Path(folder.name), folder, "skip", note)]
-        kinds = " ".join(sorted(AUDIO_SUFFIXES))
-        return [_refused(folder, f"holds no audio file; looked for {kinds}.")]
+        return found, ours
 
     def _file(self, path: Path, relative: Path, tree: Path | None = None) -> Found:
         if os.path.isfile(path):
@@ -150,9 +157,19 @@ def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str
             yield here, f"cannot be listed: {reason(error)}."
             continue
         for path in (here / name for name in names if not name.startswith(".")):
+            try:
+                is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except PermissionError as error:  # and so it is with all others
+                yield here, f"cannot be looked into: {reason(error)}."
+                break
+            except OSError as error:
+                yield path, f"cannot be looked at: {reason(error)}."
+                continue
             if os.path.isdir(path):
-                (linked if path.is_symlink() else waiting).append(path)
-            elif os.path.isfile(path) or (path.is_symlink() and not os.path.exists(path)):
+                (linked if is_link else waiting).append(path)
+            elif os.path.isfile(path) or (is_link and not os.path.exists(path)):
                 yield path, ""
 
 

@@ -21,13 +21,14 @@ from typing import Any
 
 from audiodae.cores import one_thread
 from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import AtomicFile
+from audiodae.files.atomic import AtomicFile, reason
 from audiodae.recordings.blockwise import Progress, clean_together
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options
 from audiodae.recordings.report import FileReport
 
 _POLL_SECONDS = 0.1
+_MOST_WORKERS = 61 if os.name == "nt" else 10_000  # Windows waits for no more
 _NONE_STARTED = (
     "No worker process could be started: a script that cleans with several processes must do so under "
     "`if __name__ == '__main__':`, since each of them reads the script too. If memory was short, use "
@@ -73,10 +74,13 @@ def spread(
     worker can be started.
     """
     context = multiprocessing.get_context("spawn")
-    bulletin = _Bulletin(context, len(jobs), (denoiser, options))
+    with _told():
+        bulletin = _Bulletin(context, len(jobs), (denoiser, options))
+    workers = min(workers, _MOST_WORKERS)
 
     def pool() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(bulletin,))
+        with _told():
+            return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(bulletin,))
 
     executor = pool()
     jobs = list(jobs)
@@ -93,7 +97,7 @@ def spread(
                 if i not in begun:
                     begun.add(i)
                     begin(jobs[i])
-                with _deaf_to_interrupts():
+                with _deaf_to_interrupts(), _told():
                     try:
                         future = executor.submit(_clean, i, jobs[i])
                     except BrokenProcessPool:
@@ -123,7 +127,7 @@ def spread(
                     yield _lost(jobs[i])
                     continue
                 if bulletin.worker[i] < 0:  # done, and only the word of it was lost: done again
-                    jobs[i] = replace(jobs[i], replaces=tuple(jobs[i].outputs))
+                    jobs[i] = replace(jobs[i], replaces=tuple(jobs[i].outputs), stamps=())
                 bulletin.worker[i], bulletin.heard[i] = 0, 0.0
                 waiting.appendleft(i)
             for future in finished & running.keys():
@@ -157,6 +161,18 @@ def _lost(job: Job) -> FileReport:
 
 
 @contextmanager
+def _told() -> Iterator[None]:
+    """What the system says when it gives no process, memory or file for one becomes a sentence."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise AudiodaeError(
+            f"Several processes cannot work here ({where}{reason(error)}): use --jobs 1, or fewer."
+        ) from error
+
+
+@contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
     """Processes started inside never see Ctrl-C: this one gets it a moment later and tells them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
@@ -172,6 +188,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _start(bulletin: _Bulletin) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # this process hears of it too
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     denoiser, options = pickle.loads(memoryview(bulletin.given))
     one_thread()  # torch came with the denoiser, or not at all
     _shared = denoiser, options, bulletin
