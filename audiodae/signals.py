@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # of which Windows has none
+# What a terminal sends to all processes of a command; Windows has no second.
+OF_TERMINALS = (signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
 
 class Stop:
@@ -45,6 +46,12 @@ class Stop:
             raise KeyboardInterrupt
 
 
+def leave_to_the_parent() -> None:
+    """In a child process: what a terminal sends is the parent's to heed, who tells this one."""
+    for number in OF_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def heeding_signals() -> Iterator[Stop]:
     """Notes SIGINT, SIGTERM and SIGHUP while it is entered; the second one raises KeyboardInterrupt at once.
@@ -58,7 +65,7 @@ def heeding_signals() -> Iterator[Stop]:
         return
     before = {
         number: signal.signal(number, stop.note)
-        for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP)
+        for number in (*OF_TERMINALS, signal.SIGTERM)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

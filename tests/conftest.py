@@ -17,6 +17,7 @@ from audiodae.latent.latents import Trained
 from audiodae.nets.checkpoint import save_checkpoint
 from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.nets.export import export
+from audiodae.signals import OF_TERMINALS
 
 # How long an example takes is no law.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,11 +31,12 @@ torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
 def interruptible() -> Iterator[None]:
     """Programs the test starts can be interrupted, also where the tests run in the background of a script.
 
-    There SIGINT is ignored, which programs inherit; a handler they do not inherit.
+    There signals of terminals are ignored, which programs inherit; a handler they do not inherit.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in OF_TERMINALS}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from test_mixer import write_folder
 from test_trainer import RECIPE, train, weights
 
 from audiodae.cores import can_fork
-from audiodae.signals import Stop, heeding_signals
+from audiodae.signals import OF_TERMINALS, Stop, heeding_signals
 from audiodae.training.ahead import mixed_ahead
 from audiodae.training.mixer import Mixture
 from audiodae.training.trainer import Trainer
@@ -136,10 +136,11 @@ def command(root: Path, run: str, *more: str) -> list[str]:
 @needs_signals
 @needs_fork
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("kill", [*OF_TERMINALS, signal.SIGTERM])
 def test_a_signal_to_all_its_processes_saves_the_step_under_way(
-    root: Path, kill: signal.Signals, code: int
+    root: Path, kill: signal.Signals
 ) -> None:
+    code = 128 + kill
     run = root / f"signalled-{code}"
     words = ("--workers", "2", "--recipe", str(root / "often.toml"))
     process = subprocess.Popen(

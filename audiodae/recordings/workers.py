@@ -26,6 +26,7 @@ from audiodae.recordings.blockwise import Progress, clean_together
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options
 from audiodae.recordings.report import FileReport
+from audiodae.signals import OF_TERMINALS, leave_to_the_parent
 
 _POLL_SECONDS = 0.1
 _MOST_WORKERS = 61 if os.name == "nt" else 10_000  # Windows waits for no more
@@ -178,7 +179,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_TERMINALS)
     try:
         yield
     finally:
@@ -187,9 +188,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _start(bulletin: _Bulletin) -> None:
     global _shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGHUP"):  # this process hears of it too
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    leave_to_the_parent()
     denoiser, options = pickle.loads(memoryview(bulletin.given))
     one_thread()  # torch came with the denoiser, or not at all
     _shared = denoiser, options, bulletin

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from audiodae.cores import can_fork, cores
 from audiodae.errors import AudiodaeError
+from audiodae.signals import leave_to_the_parent
 from audiodae.training.mixer import Mixture
 
 Mix = Callable[[int], Mixture]
@@ -110,7 +111,7 @@ def _leave_signals_to_the_training(ending: Any, _: int) -> None:
 
     Once the training needs no more, SIGTERM ends the process: that is how torch and Python end theirs.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_the_parent()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.value else None)
 
 

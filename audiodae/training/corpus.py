@@ -31,6 +31,7 @@ from audiodae.files.atomic import AtomicFile, write_whole
 from audiodae.files.audio import AUDIO_SUFFIXES, Reader
 from audiodae.files.regular import read_regular
 from audiodae.recordings.sources import walk
+from audiodae.signals import leave_to_the_parent
 from audiodae.sound.arrays import NO_SOUND
 from audiodae.sound.resample import resample
 from audiodae.training.groups import groups_of
@@ -256,7 +257,7 @@ def _monos(paths: list[Path], mono: _Decoder) -> Iterator[_Mono | AudioError]:
 
 def _end_with_parent(parent: int) -> None:
     """In a process of the pool: it would wait for ever for work of a parent that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to all, and the parent ends these
+    leave_to_the_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch() -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from audiodae.errors import AudiodaeError
+from audiodae.signals import OF_TERMINALS
 
 
 class OthersGone(AudiodaeError):
@@ -122,7 +123,7 @@ def _deadly_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
+    numbers = [n for n in (*OF_TERMINALS, signal.SIGTERM) if callable(signal.getsignal(n))]
     before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     try:
         yield
