@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import soundfile
 import torch
 
 from audiodae.errors import AudioError
+from audiodae.files.atomic import AtomicFile
 from audiodae.training import corpus
 from audiodae.training.corpus import read_corpus
 from audiodae.training.folders import make_mixers
@@ -170,3 +173,20 @@ def test_a_folder_that_is_given_twice_is_read_once(tmp_path: Path) -> None:
     write(tmp_path / "in", "a.wav", tone())
     twice = [tmp_path / "in", tmp_path / "in" / ".." / "in"]
     assert len(read_corpus(twice, RATE, tmp_path / "cache").clips) == 1
+
+
+def test_what_another_training_decodes_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "speech", "a.wav", tone()).parent
+    first = read_corpus([folder], 16000, tmp_path / "cache")
+    (array,) = (tmp_path / "cache").glob("*.i16")
+    array.unlink()
+    other = AtomicFile(array)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(read_corpus, [folder], 16000, tmp_path / "cache")
+        time.sleep(0.3)
+        assert not waiting.done()
+        other.discard()  # as when the other one was killed
+        assert waiting.result(timeout=60).clips == first.clips
+    assert capsys.readouterr().err.count("waiting for another training") == 1

@@ -19,7 +19,8 @@ from audiodae.nets.checkpoint import load_denoiser, save_checkpoint
 from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.training import folders as training
 from audiodae.training.folders import train_folders
-from audiodae.training.run_state import add_to_curve
+from audiodae.training.recipe import Recipe
+from audiodae.training.run_state import add_to_curve, changes
 
 
 @linux
@@ -144,6 +145,15 @@ def test_a_training_that_is_done_is_left_as_it_is_and_that_is_told(
     (run / "model.safetensors").unlink()
     train(root, "done")
     load_denoiser(run)
+
+
+def test_other_sounds_to_train_on_and_other_processes_are_told() -> None:
+    state = {"heard": {"talkers": "a", "noises": "b"}, "processes": 2}
+    now = {"talkers": "a", "noises": "c"}
+    sounds, processes = changes(state, Recipe(), {}, now, 1)
+    assert "The noises to train on are not those of before" in sounds
+    assert "There are now 1 processes, and were 2" in processes
+    assert changes({}, Recipe(), {}, now, 1) == []  # of earlier versions
 
 
 def test_other_held_out_sounds_are_told_and_not_refused(

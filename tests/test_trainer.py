@@ -404,12 +404,69 @@ def test_what_goes_wrong_loses_no_steps_and_spoils_no_state(root: Path, error: b
     training.error = error
     run = root / f"spoilt-{error}"
     trainer = Trainer(recipe, training, validation, run, device=torch.device("cpu"))
-    words = "A file has vanished" if error else "not a number.*the last good state"
+    words = "A file has vanished" if error else "not a number.*The last good state"
     with pytest.raises(AudiodaeError, match=words):
         trainer.train()
     state = torch.load(run / "state.pt", weights_only=True)
     assert state["step"] == 3
     assert all(bool(tensor.isfinite().all()) for tensor in state["ema"].values())
+
+
+def test_a_training_that_another_one_went_on_with_is_not_set_back(root: Path) -> None:
+    recipe = read_recipe(root / "adamw.toml")
+    folders = [root / "speech"], [root / "noise"], []
+    mixers = make_mixers(*folders, recipe, root / "cache", torch.device("cpu"))
+    one, other = (Trainer(recipe, *mixers, root / "two", device=torch.device("cpu")) for _ in "ab")
+    one.train(2)
+    with pytest.raises(AudiodaeError, match="Another process has trained in .* meanwhile"):
+        other.train(1)
+    one.train(1)
+    curve = (root / "two/curve.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in curve] == [2, 3]
+
+
+def test_the_last_step_is_saved_once_and_the_mean_loss_goes_on(root: Path) -> None:
+    (root / "each.toml").write_text("checkpoint_minutes = 0\n" + RECIPE.format(optimizer="adamw"))
+    unbroken = train(root, "unbroken", "each", stop_after_steps=4)
+    assert [line["step"] for line in unbroken] == [1, 2, 3, 4]
+    train(root, "broken", "each", stop_after_steps=2)
+    broken = train(root, "broken", "each", stop_after_steps=2)
+    assert [line["step"] for line in broken] == [1, 2, 3, 4]
+    assert broken[-1]["training_loss"] == pytest.approx(unbroken[-1]["training_loss"])
+
+
+def test_noise_that_is_not_wanted_is_not_what_is_held_out(root: Path) -> None:
+    for weights in ('"part0" = 0.0', '"part1" = 0.0'):
+        recipe = root / "some.toml"
+        recipe.write_text(RECIPE.format(optimizer="adamw") + f"[mix.category_weights]\n{weights}\n")
+        train(root, f"some-{weights[5]}", "some", stop_after_steps=1)
+
+
+def test_a_check_begins_as_the_training_would(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [root / "speech"], [root / "noise"], []
+    check_folders(*folders, None, root / "dry", root / "cache", "speech-16k")
+    assert "230,962 parameters" in capsys.readouterr().out
+    with pytest.raises(AudiodaeError, match="nonsense"):
+        check_folders(*folders, None, root / "dry", root / "cache", "nonsense")
+    (root / "none.toml").write_text("held_out = 0.0\n")
+    check_folders(*folders, root / "none.toml", root / "dry", root / "cache")
+    assert capsys.readouterr().out.count("(none held out") == 2
+
+
+def test_an_autoencoder_begun_from_one_of_other_patches_has_a_straight_path_of_its_own(
+    root: Path,
+) -> None:
+    (root / "mels.toml").write_text(
+        'family = "convolutional"\npca_patches = 200\nvalidation_batches = 1\n'
+        "[autoencoder]\nmels = 32\n[[stages]]\nsteps = 1\nbatch_size = 2\ncrop_seconds = 0.5\n"
+    )
+    (alone,), (begun,) = (
+        train(root, run, "mels", **options)
+        for run, options in (("alone", {}), ("begun", {"init": "convolutional-16k"}))
+    )
+    assert begun["error_db"] < 1.1 * alone["error_db"]
 
 
 class Holed(Mixer):

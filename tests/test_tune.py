@@ -18,6 +18,7 @@ from test_mixer import write_folder
 
 from audiodae.cli.main import main
 from audiodae.errors import AudioError
+from audiodae.files.atomic import claimed
 from audiodae.training.mixer import Mixture
 from audiodae.training.recipe import Recipe, read_recipe
 from audiodae.training.trainer import Diverged, Trainer
@@ -114,6 +115,22 @@ def test_a_search_goes_on_and_its_best_recipe_can_be_trained(root: Path) -> None
     assert best.model.bands == base.model.bands and best.held_out == base.held_out
     for name in ("history", "slices", "importance"):
         assert (run / f"{name}.png").stat().st_size > 5000
+
+
+def test_without_its_study_a_search_learns_nothing_from_old_trainings(root: Path) -> None:
+    tune(root, "lost", "denoiser", "--trials", "1")
+    (root / "lost/study.db").unlink()
+    curve = root / "lost/trials/000/curve.jsonl"
+    curve.write_text('{"loss": 0.0}\n')
+    tune(root, "lost", "denoiser", "--trials", "1")
+    assert losses(root / "lost") != [0.0] and json.loads(curve.read_text())["loss"] > 0
+
+
+def test_two_searches_do_not_share_a_folder(root: Path) -> None:
+    (root / "taken").mkdir()
+    with claimed(root / "taken"):
+        said = tune(root, "taken", "denoiser", "--trials", "1", refused=True)
+    assert "Another process is at work in" in said
 
 
 def test_a_search_for_something_else_is_not_gone_on_with(root: Path) -> None:

@@ -20,7 +20,8 @@ _DATA_OPTIONS = (
     click.option(
         "--cache",
         type=FilledPath(file_okay=False, path_type=Path),
-        help="Folder for the decoded audio (default: RUN/cache).",
+        help="Folder for the decoded audio (default: RUN/cache). What changed is decoded anew, beside what "
+        "there was, which may be deleted.",
     ),
     device_option("auto", chosen=False),  # torch is there in any case, and knows
 )
@@ -97,7 +98,7 @@ def train(
     if family is not None:
         recipe = family_recipe(family)
     if check:
-        check_folders(speech, noise, rir, recipe, run, cache)
+        check_folders(speech, noise, rir, recipe, run, cache, init)
     else:
         folders = speech, noise, rir
         with heeding_signals() as stop:

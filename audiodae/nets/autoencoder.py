@@ -36,6 +36,10 @@ class Code(NamedTuple):
     logvar: Tensor | None
 
 
+STRAIGHT = ("axes", "middle", "spread")
+"""The buffers of the straight path: principal axes of patches, their mean, how far they spread along each."""
+
+
 class Autoencoder(nn.Module):
     """Patches to a code and back; waveforms to patches and, by a guess at the phase, back."""
 
@@ -52,7 +56,7 @@ class Autoencoder(nn.Module):
         code = config.latent * (2 if config.bottleneck == "gaussian" else 1)
         body = dense_body if config.body == "dense" else conv_body
         self.encoder, self.decoder = body(config, code)
-        # The straight path: principal axes of patches, and how far patches spread along each.
+        # The straight path.
         self.register_buffer("axes", torch.zeros(config.latent, config.features))
         self.register_buffer("middle", torch.zeros(config.features))
         self.register_buffer("spread", torch.ones(config.latent))

@@ -13,9 +13,10 @@ from typing import Any
 from audiodae.errors import AudiodaeError, AudioError, PlanError
 from audiodae.files.atomic import reason
 from audiodae.files.audio import info
+from audiodae.files.stamp import Stamp, stamp
 from audiodae.nets.checkpoint import LOWER_RATE
 from audiodae.recordings.blockwise import Progress, clean_together
-from audiodae.recordings.job import Job, Stamp, stamp
+from audiodae.recordings.job import Job
 from audiodae.recordings.manifest import Made, Manifest
 from audiodae.recordings.options import PRESETS, Options, Strength
 from audiodae.recordings.plan import plan

@@ -6,19 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiodae.files.formats import AudioInfo, output_format
+from audiodae.files.stamp import Stamp, stamp
 from audiodae.recordings.options import Options
 from audiodae.recordings.sources import Action
-
-Stamp = tuple[int, int, int] | None
-
-
-def stamp(path: Path) -> Stamp:
-    """What tells a file from one that is put in its place; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from audiodae.recordings.job import Job, stamp
+from audiodae.files.stamp import stamp
+from audiodae.recordings.job import Job
 from audiodae.recordings.manifest import Made, Outputs
 from audiodae.recordings.options import Options
 

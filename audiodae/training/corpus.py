@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
-from audiodae.files.atomic import AtomicFile, write_whole
+from audiodae.files.atomic import AtomicFile, BeingWritten, write_whole
 from audiodae.files.audio import AUDIO_SUFFIXES, Reader
 from audiodae.files.regular import read_regular
 from audiodae.recordings.sources import walk
@@ -38,8 +39,9 @@ from audiodae.training.groups import groups_of
 
 GENERATED = "generated"  # the folder, and so the category, of generated noise
 INT16_SCALE = 32767.0
-_CACHE_FORMAT = 4  # what is decoded in another way is another array
+_CACHE_FORMAT = 5  # what is decoded in another way is another array
 _READ_SAMPLES = 1 << 20
+_POLL_SECONDS = 1.0
 _POOL_FROM_FILES = 32
 _LONG_BYTES = 4_000_000  # compressed, some twenty minutes
 
@@ -152,7 +154,7 @@ def read_corpus(
     index = _index(array_path, index_path)
     if index is None or _some_can_be_read(list(index["failures"]), mono):
         cache.mkdir(parents=True, exist_ok=True)
-        index = _decode(files, mono, array_path, index_path)
+        index = _decode_or_wait(files, mono, array_path, index_path)
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
     clips = tuple(Clip(**clip) for clip in index["clips"])
     rates_hz = tuple((int(rate), count) for rate, count in index["rates_hz"])
@@ -189,6 +191,40 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
     return sorted(path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES), problems
 
 
+def _decode_or_wait(
+    files: list[_File], mono: _Decoder, array_path: Path, index_path: Path
+) -> dict[str, Any]:
+    """As `_decode`; where another training is at it, its work is waited for."""
+    said = False
+    while True:
+        try:
+            return _decode(files, mono, array_path, index_path)
+        except BeingWritten:
+            if not said:
+                print(
+                    f"waiting for another training that decodes into {array_path.parent}",
+                    file=sys.stderr,
+                )
+                said = True
+        while _is_being_written(array_path):
+            time.sleep(_POLL_SECONDS)
+        if (index := _index(array_path, index_path)) is not None:
+            return index
+
+
+def _is_being_written(path: Path) -> bool:
+    try:
+        AtomicFile(path, _salt()).discard()
+    except BeingWritten:
+        return True
+    return False
+
+
+def _salt() -> str:
+    """The processes of one training may all be decoding; what a killed one left is taken over."""
+    return os.environ.get("RANK", "")
+
+
 def _decode(
     files: list[_File], mono: _Decoder, array_path: Path, index_path: Path
 ) -> dict[str, Any]:
@@ -197,9 +233,7 @@ def _decode(
     failures: dict[str, str] = {}
     rates_hz: Counter[int] = Counter()
     start = 0
-    # The processes of one training may all be decoding; what a killed one left is taken over.
-    salt = os.environ.get("RANK", "")
-    with AtomicFile(array_path, salt) as array:
+    with AtomicFile(array_path, _salt()) as array:
         decoded = _monos([path for path, _, _ in files], mono)
         for (path, folder, group), answer in zip(files, decoded, strict=True):
             if isinstance(answer, AudioError):
@@ -220,7 +254,7 @@ def _decode(
             first = next(iter(failures.values()))
             raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
     index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
-    write_whole(index_path, lambda file: file.write(json.dumps(index).encode()), salt=salt)
+    write_whole(index_path, lambda file: file.write(json.dumps(index).encode()), salt=_salt())
     return index
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,13 +61,7 @@ def train_folders(
     check_workers(workers)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # also where batches are pinned
-    start_from: Net | None = None
-    if init is not None and recipe.autoencoder is not None:
-        start_from = load_autoencoder(init, chosen)
-    elif init is not None:
-        start_from = net = load_denoiser(init, chosen)
-        if recipe.model == DenoiserConfig():  # the recipe asks for no shape of its own
-            recipe = replace(recipe, model=net.config)
+    recipe, start_from = _begun(recipe, init, chosen)
     if not (run / STATE).exists():
         check_folder(run)
     elif init is not None:
@@ -81,9 +75,19 @@ def train_folders(
             trainer = Trainer(
                 recipe, *mixers, run, device=chosen, start_from=start_from, workers=workers
             )
-        trainer.train(stop_after_steps, stop)
+        trainer.train(stop_after_steps, lambda: stop() or together.is_orphaned())
     finally:
         together.leave()
+
+
+def _begun(recipe: Recipe, init: str | None, device: torch.device) -> tuple[Recipe, Net | None]:
+    """The recipe, in the shape of the net to begin with where it asks for none; and that net."""
+    if init is None:
+        return recipe, None
+    if recipe.autoencoder is not None:
+        return recipe, load_autoencoder(init, device)
+    net = load_denoiser(init, device)
+    return (replace(recipe, model=net.config) if recipe.model == DenoiserConfig() else recipe), net
 
 
 def check_folders(
@@ -93,14 +97,15 @@ def check_folders(
     recipe_path: Path | None,
     run: Path,
     cache: Path | None = None,
+    init: str | None = None,
 ) -> None:
     """Print hours, clips, groups and the recipe's length, and write ten mixtures to `RUN/examples`.
 
-    Of several processes the first does.
+    Of several processes the first does. Raises `AudiodaeError` as `train_folders`.
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    recipe = read_recipe(recipe_path)
+    recipe, _ = _begun(read_recipe(recipe_path), init, torch.device("cpu"))
     lesson = lesson_of(recipe, torch.device("cpu"))
     lesson.check(0)
     corpora = corpora_of(speech, noise, rir, recipe, cache or run / "cache")
@@ -110,10 +115,10 @@ def check_folders(
                 print(f"{name:7s} none")
             continue
         groups = len(corpus.groups)
-        # A single group is in both parts: there is nothing else to validate on.
-        held = (
-            0 if name == GENERATED or groups == 1 else len(corpus.split(recipe.held_out)[1].groups)
-        )
+        # A single group is in both parts, as all are where none is to be held out.
+        held = 0
+        if recipe.held_out and groups > 1 and name != GENERATED:
+            held = len(corpus.split(recipe.held_out)[1].groups)
         print(
             f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {groups:5d} "
             f"group{'' if groups == 1 else 's'} ({held or 'none'} held out to validate)  "
@@ -130,8 +135,7 @@ def check_folders(
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
     print(f"model   {parameters:,} parameters at {recipe.sample_rate} Hz")
     print(f"recipe  {recipe.steps:,} steps, {hours:.1f} h of mixtures a process")
-    noises = _together(corpora[GENERATED], corpora["noise"])
-    mixer = Mixer(corpora["speech"], noises, corpora["rooms"], recipe.mix, seed=recipe.seed)
+    mixer, _ = _mixers_of_parts(_parts(corpora, recipe), recipe, torch.device("cpu"))
     mixture = mixer.batch(0, _EXAMPLES, _EXAMPLE_SECONDS)
     folder = run / "examples"
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,12 +224,8 @@ def mixers_of(
     corpora: dict[str, Corpus | None], recipe: Recipe, device: torch.device
 ) -> tuple[Mixer, Mixer]:
     """The same of what `corpora_of` returns."""
-    parts: list[dict[str, Corpus | None]] = [{}, {}]
     for name, corpus in corpora.items():
-        if name == GENERATED:
-            continue
-        if corpus is None:
-            parts[0][name] = parts[1][name] = None
+        if name == GENERATED or corpus is None:
             continue
         if corpus.failures:
             _say(
@@ -237,9 +237,37 @@ def mixers_of(
                 f"All {name} is one group ({corpus.clips[0].group}), so none can be held out: the validation "
                 "hears what the training hears."
             )
-        parts[0][name], parts[1][name] = corpus.split(recipe.held_out)
+    return _mixers_of_parts(_parts(corpora, recipe), recipe, device)
+
+
+def _parts(
+    corpora: dict[str, Corpus | None], recipe: Recipe
+) -> tuple[dict[str, Corpus | None], dict[str, Corpus | None]]:
+    """What is trained on of each corpus, and what is held out."""
+    parts: tuple[dict[str, Corpus | None], dict[str, Corpus | None]] = ({}, {})
+    for name, corpus in corpora.items():
+        if name == GENERATED:
+            continue
+        if name == "noise" and corpus is not None:
+            corpus = _wanted(corpus, recipe.mix.category_weights)
+        split = (None, None) if corpus is None else corpus.split(recipe.held_out)
+        parts[0][name], parts[1][name] = split
     # Generated noise is of the training alone: it is one group, and no measure of what is held out.
     parts[0]["noise"] = _together(corpora[GENERATED], parts[0]["noise"])
+    return parts
+
+
+def _wanted(noise: Corpus, weights: Mapping[str, float]) -> Corpus:
+    """Noise without the categories whose weight is 0: they must not be all that is held out."""
+    clips = tuple(clip for clip in noise.clips if weights.get(clip.category, 1.0))
+    return replace(noise, clips=clips) if clips else noise
+
+
+def _mixers_of_parts(
+    parts: tuple[dict[str, Corpus | None], dict[str, Corpus | None]],
+    recipe: Recipe,
+    device: torch.device,
+) -> tuple[Mixer, Mixer]:
     mixes = recipe.mix, replace(recipe.mix, generated_noise=0.0)
     mixers = [
         Mixer(part["speech"], part["noise"], part["rooms"], mix, seed=seed, device=device)

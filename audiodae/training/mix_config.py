@@ -17,14 +17,15 @@ _CHANCES = (
 class MixConfig:
     """How training examples are made. Ranges are (low, high) in the unit named; the rest are chances.
 
-    `snr_db` is the ratio of speech to noise, `level_dbfs` how loud it is in the end, `speed` by how much
-    faster crops are heard (pitch and all). `equalise_speech` and `equalise_noise` are how often one gets
-    another frequency response, within `equalise_db` and `equalise_noise_db`; `band_limit` how often both lose
-    what is outside a band (from 20 to 350 Hz, to 3 kHz or more), `clip` how often peaks are cut off, by 1 to
-    12 dB. `clean_only` and `noise_only` are the shares of examples with one of them alone. `second_noise` is
-    the chance of another noise, up to 15 dB below the first, `synthetic_noise` that of steady noise, hum or
-    clicks instead, `babble` that of four more voices as noise, `swell` that of noise whose level wanders,
-    `room` that of a voice in a room, `noise_room` and `noise_backwards` those of noise in one or backwards.
+    `snr_db` is the ratio of speech to noise (of the voice with all of its room, and before bands are
+    limited), `level_dbfs` how loud it is in the end, `speed` by how much faster crops are heard (pitch
+    and all). `equalise_speech` and `equalise_noise` are how often one gets another frequency response,
+    within `equalise_db` and `equalise_noise_db`; `band_limit` how often both lose what is outside a band
+    (from 20 to 350 Hz, to 3 kHz or more), `clip` how often peaks are cut off, by 1 to 12 dB. `clean_only`
+    and `noise_only` are the shares of examples with one of them alone. `second_noise` is the chance of
+    another noise, up to 15 dB below the first, `synthetic_noise` that of steady noise, hum or clicks
+    instead, `babble` that of four more voices as noise, `swell` that of noise whose level wanders, `room`
+    that of a voice in a room, `noise_room` and `noise_backwards` those of noise in one or backwards.
     `category_weights` multiplies how often a noise category (a sub-folder's name) is drawn; without it a
     category is drawn by the square root of its length, so that no large one drowns the small ones.
     `generated_noise` is the chance of noise from a folder named `generated` (`audiodae generate -o

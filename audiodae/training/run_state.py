@@ -86,10 +86,16 @@ def read_state(run: Path, recipe: Recipe, device: torch.device) -> dict[str, Any
     return state
 
 
-def changes(state: dict[str, Any], recipe: Recipe, held_out: dict[str, str]) -> list[str]:
-    """What to say where the seed is another than before, or the validation of other sounds.
+def changes(
+    state: dict[str, Any],
+    recipe: Recipe,
+    held_out: dict[str, str],
+    heard: dict[str, str],
+    processes: int,
+) -> list[str]:
+    """What to say where seed, sounds or the number of processes are others than before.
 
-    `held_out` are the fingerprints of what is held out now.
+    `held_out` and `heard` are the fingerprints of what is held out and trained on now.
     """
     lines = []
     seed = state.get("seed", recipe.seed)  # earlier versions have noted none, nor what was held out
@@ -98,6 +104,17 @@ def changes(state: dict[str, Any], recipe: Recipe, held_out: dict[str, str]) -> 
             f"The seed is {recipe.seed}, and the steps before were taken with {seed}: from here on "
             "the mixtures are others, and no single seed gives this training again. To begin with the "
             "new one, use a new run folder."
+        )
+    before = state.get("heard", heard)
+    if other := [kind for kind in heard if before.get(kind) != heard[kind]]:
+        lines.append(
+            f"The {' and '.join(other)} to train on are not those of before: from here on the mixtures are "
+            "others than those of an unbroken training."
+        )
+    if (before := state.get("processes", processes)) != processes:
+        lines.append(
+            f"There are now {processes} processes, and were {before}: from here on the steps are others than "
+            "those of an unbroken training."
         )
     before = state.get("held_out", held_out)
     if other := [kind for kind in held_out if before.get(kind) != held_out[kind]]:

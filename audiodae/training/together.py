@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from audiodae.errors import AudiodaeError
 from audiodae.signals import OF_TERMINALS
 
+_launcher: int | None = None  # the process that started this one as one of several
+
 
 class OthersGone(AudiodaeError):
     """One of the processes that train together has ended before the others."""
@@ -40,6 +42,8 @@ def join(device: torch.device) -> None:
     # Optimizers import it, and its defaults hold the group that there is by then: after the training
     # it would live on with its threads, which now and then abort a process that ends.
     importlib.import_module("torch.distributed.nn")
+    global _launcher
+    _launcher = os.getppid()
     with _deadly_signals():
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -49,6 +53,11 @@ def join(device: torch.device) -> None:
                 "The processes of this training could not connect to each other; start them with torchrun, "
                 f"or unset WORLD_SIZE to train with one. ({first})"
             ) from error
+
+
+def is_orphaned() -> bool:
+    """Whether the program that started the processes of this training is gone: nobody else would end them."""
+    return _launcher is not None and os.getppid() != _launcher
 
 
 def leave() -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from audiodae.config import to_plain
 from audiodae.errors import AudiodaeError
 from audiodae.files.atomic import claimed, write_whole
+from audiodae.files.stamp import stamp
 from audiodae.nets.checkpoint import IN_FOLDER, save_checkpoint
 from audiodae.training.ahead import deaths_told, mixed_ahead
 from audiodae.training.averages import (
@@ -86,19 +87,20 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
             self.net = self.lesson.build().to(device)
-        if start_from is not None:
-            warm_start(self.net, start_from)
-        elif not (run / STATE).exists():
+        straight = start_from is not None and warm_start(self.net, start_from)
+        if not straight and not (run / STATE).exists():
             self.lesson.prepare(self.net, self._first_mixtures())
         self.ema = averaged_copy(self.net)
         self._statistics = Statistics(self.net)
         self.optimizer = optimizer_of(recipe, self.net)
         self.step = 0
         self.audio_seconds = 0.0
-        self._held_out = validation.fingerprints()
+        self._held_out, self._heard = validation.fingerprints(), training.fingerprints()
         self.board: Board | None = None
         self._stopped: Callable[[], bool] = lambda: False
         self._stop_agreed = False
+        self.recent = math.nan  # mean of the last losses
+        self._state_was = stamp(run / STATE)
         self._resume()
 
     @property
@@ -137,6 +139,11 @@ class Trainer:
         self.lesson.check(self.step)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
+                if stamp(self.run / STATE) != self._state_was:
+                    raise AudiodaeError(
+                        f"Another process has trained in {self.run} meanwhile: run the same command again to "
+                        "go on from there."
+                    )
                 plain = (json.dumps(to_plain(self.recipe), indent=2) + "\n").encode()
                 write_whole(self.run / "recipe.json", lambda file: file.write(plain))
                 self.board = Board(self.run, self.step, self.say)
@@ -152,7 +159,7 @@ class Trainer:
         recipe = self.recipe
         pace = Pace(self.step, self.audio_seconds)
         saved = time.monotonic()
-        recent, failures, saved_step = math.nan, 0, self.step
+        failures, saved_step, saved_here = 0, self.step, False
         self.net.train()
         while self.step < last and not self._is_stopping():
             index, within = recipe.stage_at(self.step)
@@ -168,35 +175,42 @@ class Trainer:
                     break
                 if self.rank == 0 and self.step > saved_step and not failures:
                     with contextlib.suppress(AudiodaeError, OSError):  # the first one is to be told
-                        self.save(recent)
+                        self.save()
                 raise
             self.step += 1
             self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
             if math.isfinite(loss):
-                recent = loss if math.isnan(recent) else 0.98 * recent + 0.02 * loss
+                before = self.recent
+                self.recent = loss if math.isnan(before) else 0.98 * before + 0.02 * loss
                 failures = 0
             else:
                 failures += 1
                 if failures >= _PATIENCE:
                     raise Diverged(
                         f"The loss or its gradient was not a number for {failures} steps in a row at step "
-                        f"{self.step}: lower the learning rate; the last good state is in the run folder."
+                        f"{self.step}: lower the learning rate. "
+                        + (
+                            "The last good state is in the run folder."
+                            if (self.run / STATE).exists()
+                            else "No state was saved before."
+                        )
                     )
             if self.rank == 0 and pace.is_due():
                 self.say(
-                    f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {recent:.4f}  "
+                    f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {self.recent:.4f}  "
                     f"rate {stage.rate_at(within):.1e}  "
                     + pace.told(self.step, recipe.steps, self.audio_seconds)
                 )
             # Not while losses are no numbers: the state before them is what can be gone on with.
             due = time.monotonic() - saved > 60 * recipe.checkpoint_minutes and not failures
             if self.rank == 0 and due:
-                self.save(recent)
-                saved, saved_step = time.monotonic(), self.step
+                self.save()
+                saved, saved_step, saved_here = time.monotonic(), self.step, True
         if self.step < last:
-            self._stop(recent, saved_step if failures else self.step, saved_step)
+            self._stop(saved_step if failures else self.step, saved_step)
         if self.rank == 0:
-            self.save(recent)
+            if not saved_here or saved_step < self.step:
+                self.save()
             if not (self.run / IN_FOLDER).is_file():
                 raise Diverged(
                     f"The validation loss is not a number, so {self.run} holds no model after {self.step} "
@@ -207,7 +221,7 @@ class Trainer:
         """Several processes ask each other with every step: one that ended alone would leave them waiting."""
         return self._stop_agreed if self.world > 1 else self._stopped()
 
-    def _stop(self, recent: float, good_step: int, saved_step: int) -> NoReturn:
+    def _stop(self, good_step: int, saved_step: int) -> NoReturn:
         """Save what is good, say from where the same command goes on, and raise KeyboardInterrupt."""
         if self.rank == 0:
             if good_step > saved_step:
@@ -215,7 +229,7 @@ class Trainer:
                 self.say(
                     f"stopping at step {good_step}: validating it (stop again to leave that out)"
                 )
-                self.save(recent)
+                self.save()
             self.say(
                 f"saved at step {good_step} of {self.recipe.steps}; the same command goes on from there"
                 if good_step
@@ -277,7 +291,7 @@ class Trainer:
         )
         return self.lesson.figures(self.ema, mixtures)
 
-    def save(self, training_loss: float) -> None:
+    def save(self) -> None:
         """Validate, and write the state to resume from and the averaged weights to use.
 
         Weights whose validation loss is no number replace none that are there.
@@ -286,8 +300,8 @@ class Trainer:
             "step": self.step,
             "audio_hours": round(self.audio_seconds / 3600, 3),
         }
-        if math.isfinite(training_loss):  # it is not when no step was taken
-            figures["training_loss"] = training_loss
+        if math.isfinite(self.recent):  # it is not when no step was taken
+            figures["training_loss"] = self.recent
         figures |= self.validate()
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
         loss = figures["loss"]
@@ -315,9 +329,13 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "audio_seconds": self.audio_seconds,
+            "training_loss": self.recent,
             "held_out": self._held_out,
+            "heard": self._heard,
+            "processes": self.world,
         }
         write_state(self.run, self.recipe, state)
+        self._state_was = stamp(self.run / STATE)
 
     def _resume(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
@@ -326,6 +344,7 @@ class Trainer:
             return
         load_weights(self.run, self.net, state["net"])
         self.step, self.audio_seconds = state["step"], state["audio_seconds"]
+        self.recent = float(state.get("training_loss", math.nan))
         self.ema.load_state_dict(state["ema"])
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -333,5 +352,5 @@ class Trainer:
             group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0 and not self.is_over:
             self.say(f"resumed {self.run} at step {self.step}")
-            for line in changes(state, self.recipe, self._held_out):
+            for line in changes(state, self.recipe, self._held_out, self._heard, self.world):
                 self.say(line)

@@ -7,6 +7,7 @@ in the run folder, so a search goes on where it stopped.
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ import torch
 
 from audiodae.config import from_plain, to_plain
 from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import write_whole
+from audiodae.files.atomic import claimed, write_whole
 from audiodae.nets.device import training_device
 from audiodae.training.folders import corpora_of, mixers_of
 from audiodae.training.guess import suggest
@@ -68,53 +69,62 @@ def tune_folders(
     corpora = corpora_of(speech, noise, rir, recipe, cache)
     training, validation = mixers_of(corpora, recipe, chosen)
     run.mkdir(parents=True, exist_ok=True)
-    sounds = {name: corpus.fingerprint() if corpus else "" for name, corpus in corpora.items()}
-    with told_of(run / STUDY_FILE, reading=True):
-        study = optuna.create_study(
-            storage=storage(run / STUDY_FILE), study_name=STUDY, load_if_exists=True
-        )
-        # Another seed on every start, or the search would repeat its first guesses.
-        seed = (recipe.seed + len(study.trials)) % 2**32
-        study.sampler = optuna.samplers.TPESampler(seed=seed)
-        _check_same(study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run)
-
-    def judge(trial: Any) -> float:
-        try:
-            guess = suggest(trial, recipe)
-            size = sum(
-                p.numel() for p in lesson_of(guess, torch.device("cpu")).build().parameters()
+    with claimed(run):  # another search would repeat these guesses
+        sounds = {name: corpus.fingerprint() if corpus else "" for name, corpus in corpora.items()}
+        with told_of(run / STUDY_FILE, reading=True):
+            study = optuna.create_study(
+                storage=storage(run / STUDY_FILE), study_name=STUDY, load_if_exists=True
             )
-            if most_parameters is not None and size > most_parameters:
-                trial.set_user_attr(_TOO_LARGE, size)
-                raise AudiodaeError(f"{size:,} parameters are too many.")
-            trial.set_user_attr(_SIZE, size)
-            trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
-            folder = run / "trials" / f"{trial.number:03d}"
-            short = _shortened(guess, steps)
-        except (AudiodaeError, ValueError) as error:  # no such net
-            say(f"trial {trial.number}: {error}")
-            raise optuna.TrialPruned(str(error)) from error
-        try:
-            trainer = Trainer(
-                short, training, validation, folder, device=chosen, say=lambda _: None
+            # Another seed on every start, or the search would repeat its first guesses.
+            seed = (recipe.seed + len(study.trials)) % 2**32
+            study.sampler = optuna.samplers.TPESampler(seed=seed)
+            _check_same(
+                study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run
             )
-            trainer.train()
-            loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1]).get("loss")
-            if loss is None:  # JSON has no word for it
-                raise Diverged("The validation loss is not a number.")
-        except Diverged as error:  # a rate it did not survive; what else goes wrong ends the search
-            say(f"trial {trial.number}: {error}")
-            raise optuna.TrialPruned(str(error)) from error
-        say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
-        return float(loss)
 
-    refused: list[Any] = []
-    with told_of(run / STUDY_FILE):
-        while len(_trained(study)) < trials and len(refused) < _REFUSED_IN_A_ROW:
-            study.optimize(judge, n_trials=1)
-            last = study.trials[-1]
-            refused = [] if _SIZE in last.user_attrs else [*refused, last]
-    return _best(study, run, refused)
+        def judge(trial: Any) -> float:
+            try:
+                guess = suggest(trial, recipe)
+                size = sum(
+                    p.numel() for p in lesson_of(guess, torch.device("cpu")).build().parameters()
+                )
+                if most_parameters is not None and size > most_parameters:
+                    trial.set_user_attr(_TOO_LARGE, size)
+                    raise AudiodaeError(f"{size:,} parameters are too many.")
+                trial.set_user_attr(_SIZE, size)
+                trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
+                folder = run / "trials" / f"{trial.number:03d}"
+                if (
+                    folder.exists()
+                ):  # of a search whose database is gone: its losses are not this one's
+                    shutil.rmtree(folder)
+                short = _shortened(guess, steps)
+            except (AudiodaeError, ValueError) as error:  # no such net
+                say(f"trial {trial.number}: {error}")
+                raise optuna.TrialPruned(str(error)) from error
+            try:
+                trainer = Trainer(
+                    short, training, validation, folder, device=chosen, say=lambda _: None
+                )
+                trainer.train()
+                loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1]).get("loss")
+                if loss is None:  # JSON has no word for it
+                    raise Diverged("The validation loss is not a number.")
+            except (
+                Diverged
+            ) as error:  # a rate it did not survive; what else goes wrong ends the search
+                say(f"trial {trial.number}: {error}")
+                raise optuna.TrialPruned(str(error)) from error
+            say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
+            return float(loss)
+
+        refused: list[Any] = []
+        with told_of(run / STUDY_FILE):
+            while len(_trained(study)) < trials and len(refused) < _REFUSED_IN_A_ROW:
+                study.optimize(judge, n_trials=1)
+                last = study.trials[-1]
+                refused = [] if _SIZE in last.user_attrs else [*refused, last]
+        return _best(study, run, refused)
 
 
 def _best(study: Any, run: Path, refused: Sequence[Any]) -> Path:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiodae.nets.autoencoder import STRAIGHT
 from audiodae.sound.stft import Stft
 
 Sizes: TypeAlias = tuple[int, int]
@@ -19,7 +20,7 @@ _OUT_OF_BLOCKS = r"(memory|attention)\.\d+\.out\.(weight|bias)"
 
 
 @torch.no_grad()
-def warm_start(net: nn.Module, trained: nn.Module) -> None:
+def warm_start(net: nn.Module, trained: nn.Module) -> bool:
     """Copy into `net` the tensors of the same name; where sizes differ, the corner that both have.
 
     Bands lie from low to high, so a net with more of them above hears what the smaller one heard below;
@@ -29,8 +30,15 @@ def warm_start(net: nn.Module, trained: nn.Module) -> None:
     Where kernels differ in length, taps go where they meet the bands that they met. With shorter hops a net
     remembers for as many seconds: the logarithm of the ratio on its update gates lets it forget so much less
     at each. Attention is taken over whole where its heads stay as wide: give a wider net more of them.
+
+    The straight path of an autoencoder, which no training changes, is taken over whole or not at all: returns
+    whether it was, or there is none.
     """
     given = trained.state_dict()
+    own = net.state_dict()
+    straight = all(
+        name in given and given[name].shape == own[name].shape for name in STRAIGHT if name in own
+    )
     ratio = _hop_seconds(trained) / _hop_seconds(net)
     closer = max(1, _stride(trained) // _stride(net))
     transposed: set[str] = set()
@@ -43,8 +51,10 @@ def warm_start(net: nn.Module, trained: nn.Module) -> None:
             moved[f"{name}.weight"] = up - up_then, right - right_then
         if isinstance(module, nn.ConvTranspose2d):
             transposed.add(f"{name}.weight")
-    for name, tensor in net.state_dict().items():
+    for name, tensor in own.items():
         source = given.get(name)
+        if name in STRAIGHT and not straight:
+            continue
         if source is not None and source.ndim == tensor.ndim:
             if name == "place":
                 source = source.repeat_interleave(closer, dim=0)
@@ -58,6 +68,7 @@ def warm_start(net: nn.Module, trained: nn.Module) -> None:
                 tensor.unflatten(0, (3, -1))[1] += math.log(ratio)
         elif re.fullmatch(_OUT_OF_BLOCKS, name):
             tensor.zero_()
+    return straight
 
 
 def _parted(name: str, tensor: Tensor) -> Tensor:
