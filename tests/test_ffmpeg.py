@@ -1,5 +1,6 @@
 """What libsndfile does not know is read through the ffmpeg program, if it is there."""
 
+import contextlib
 import http.server
 import os
 import subprocess
@@ -36,6 +37,20 @@ def encode(path, sound, *options, sample_rate=44100, subtype="PCM_24"):
     command = ["ffmpeg", "-v", "error", "-y", "-i", str(source), *options, f"file:{path}"]
     subprocess.run(command, check=True)
     source.unlink()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["x.flac", "x.ogg", "x.opus"])
+def test_a_comment_that_ffmpeg_wrote_is_read(name, tmp_path):
+    codec = {"x.ogg": ["-c:a", "libvorbis"], "x.opus": ["-c:a", "libopus"]}.get(name, [])
+    text = "a long one " * 9000
+    sound = tone(sample_rate=48000)
+    encode(tmp_path / name, sound, *codec, "-metadata", f"comment={text}", sample_rate=48000)
+    assert info(tmp_path / name).tags["comment"] == text
+    short = (tmp_path / name).read_bytes()[:5000]
+    (tmp_path / name).write_bytes(short)
+    with contextlib.suppress(AudioError):
+        info(tmp_path / name)
 
 
 @needs_ffmpeg

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from audiodae.errors import AudioError
-from audiodae.files import id3
+from audiodae.files import id3, vorbis_comments
 from audiodae.files.formats import AudioInfo, check_layout, is_lossy
 from audiodae.files.wav import is_placeholder
 from audiodae.sound.channel_order import from_ogg, speakers_in_ogg
@@ -195,7 +195,8 @@ def _describe(path: Path, file: SequentialFile, size_bytes: int) -> AudioInfo:
 
 
 def _tags(path: Path, file: SequentialFile) -> dict[str, str]:
-    if file.format != "MP3":
+    reader = {"MP3": id3, "FLAC": vorbis_comments, "OGG": vorbis_comments}.get(file.format)
+    if reader is None:
         return file.text_tags
     with open(path, "rb") as start:
-        return id3.texts(start) | file.text_tags
+        return reader.texts(start) | file.text_tags
