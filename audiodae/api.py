@@ -14,7 +14,7 @@ from audiodae.limits import MOST_CHANNELS
 from audiodae.nets.checkpoint import DEFAULT_MODEL, LOWER_RATE, load_net, model_for
 from audiodae.nets.device import plain_device
 from audiodae.nets.net import Engine, Net
-from audiodae.sound.arrays import LOUD, Audio
+from audiodae.sound.arrays import LOUD, Audio, check_dense
 from audiodae.sound.resample import check_rate
 from audiodae.streaming.stream import Streamer
 from audiodae.streaming.strength import Link
@@ -171,10 +171,7 @@ def check_layout(audio: Any, *, whole: bool = True) -> None:
             f"The audio is a {type(audio).__name__}; a numpy array or a torch tensor is wanted: "
             "pass numpy.asarray(audio, dtype='float32')."
         )
-    if is_torch_array(audio) and (audio.is_meta or str(audio.layout) != "torch.strided"):
-        raise AudioError(
-            "The audio is a tensor without samples of its own (meta, or sparse): pass a dense one."
-        )
+    check_dense(audio)
     shape = tuple(audio.shape)
     if not 1 <= len(shape) <= 3 or 0 in shape[:-1]:
         raise AudioError(

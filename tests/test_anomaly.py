@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,17 @@ def test_so_many_normal_patches_are_under_the_threshold_as_asked(quantile, plain
     found = [score(recording(1000 + i), learned, 0.256) for i in range(40)]
     over = np.concatenate([scores.patches for scores in found]) > 1.0
     assert over.mean() == pytest.approx(1 - quantile, abs=0.03)
+
+
+@pytest.mark.parametrize("field", ["centre", "spread", "thresholds"])
+def test_a_detector_of_what_are_no_numbers_is_refused(field, tmp_path, detector):
+    for spoilt in (np.nan, 0.0):
+        if field == "centre" and not spoilt:
+            continue
+        standing = replace(detector.standing, **{field: spoilt * getattr(detector.standing, field)})
+        write_detector(tmp_path / "d", replace(detector, standing=standing))
+        with pytest.raises(CheckpointError, match="does not fit its description"):
+            read_detector(tmp_path / "d")
 
 
 def test_a_detector_of_an_earlier_version_scores_as_it_did(tmp_path, plain_model):

@@ -218,6 +218,18 @@ def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):
         assert "Traceback" not in made.output
 
 
+@pytest.mark.parametrize(
+    "change", [{"step": 1e38}, {"payload": b"\0" * 4}, {"payload": b"\xff" * 4}, {"sample_rate": 1}]
+)
+def test_numbers_that_nobody_wrote_are_a_sentence(change, tmp_path, plain_model):
+    content = replace(from_bytes(packed(tmp_path, plain_model), ""), **change)
+    (tmp_path / "a.adae").write_bytes(to_bytes(content))
+    result = run("decompress", tmp_path / "a.adae")
+    assert "bug in audiodae" not in result.output and "Traceback" not in result.output
+    if "payload" not in change:  # which may be one that says nothing
+        assert result.exit_code == 1
+
+
 def test_endings_in_capitals_are_found_in_folders(tmp_path, plain_model):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "F.ADAE").write_bytes(packed(tmp_path, plain_model))

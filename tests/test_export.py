@@ -186,6 +186,28 @@ def test_what_other_programs_add_to_the_metadata_does_no_harm(small, tmp_path):
     assert load_net(path).fingerprint() == load_net(small).fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("states", "{}"),
+        ("states", '{"other": [1, 1]}'),
+        ("states", '{"memory0": [-1, 1]}'),
+        ("states", '"text"'),
+        ("sample_rate", "16000.5"),
+        ("n_fft", "1024"),
+        ("bands", '{"linear": 6400, "erb": 3}'),
+    ],
+)
+def test_metadata_that_do_not_fit_the_graph_are_refused(small, tmp_path, key, value):
+    path = export(small, tmp_path / "small.onnx")
+    model = onnx.load(path)
+    changed = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
+    onnx.helper.set_model_props(model, changed)
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match="has metadata that"):
+        load_net(path)
+
+
 @pytest.mark.parametrize("key", ["sha256", "config", "bands"])
 def test_an_export_that_lost_something_needed_is_refused_when_it_is_loaded(small, tmp_path, key):
     path = export(small, tmp_path / "small.onnx")

@@ -167,6 +167,35 @@ def test_a_block_longer_than_what_is_remembered_is_played_at_the_same_delay(deno
     assert bench.live.tally.captured_samples == long
 
 
+def test_a_session_that_was_stopped_goes_on_in_time(denoiser):
+    bench = Bench(denoiser)
+    for _ in range(20):
+        bench.exchange()
+        bench.clean()
+    before = bench.live.tally
+    bench.live.start()
+    bench.live.stop()
+    for _ in range(20):
+        bench.exchange()
+        bench.clean()
+    latency = bench.live.stream.latency  # what the new stream cannot know yet
+    assert bench.live.tally.late_samples - before.late_samples <= latency + BLOCK
+    tail = slice(bench.at - 5 * BLOCK, bench.at)
+    heard = cleaned(denoiser, bench.sound[20 * BLOCK : bench.at + 4000])
+    delayed = np.concatenate([np.zeros((bench.live.delay, 1), np.float32), heard])
+    np.testing.assert_array_equal(
+        bench.played[tail], delayed[tail.start - 20 * BLOCK : tail.stop - 20 * BLOCK]
+    )
+
+
+def test_a_late_block_that_is_no_sound_is_not_played(denoiser):
+    live = Live(denoiser.stream(sample_rate=RATE), BLOCK)
+    played = np.zeros((BLOCK, 1), np.float32)
+    for _ in range(12):
+        live.exchange(np.full((BLOCK, 1), np.nan, np.float32), played)
+        assert np.array_equal(played, np.zeros_like(played))
+
+
 def test_a_sample_that_is_no_number_does_not_blind_the_meters(denoiser):
     bench = Bench(denoiser)
     bench.sound[5] = np.nan

@@ -22,11 +22,12 @@ from audiodae.latent.adae_file import Compressed
 from audiodae.latent.latents import Patches, Progress, Trained, encode, sound
 from audiodae.nets.autoencoder import Autoencoder
 from audiodae.recordings.sources import Found, once
-from audiodae.sound.resample import Resampler
+from audiodae.sound.resample import Resampler, check_rate
 
 SUFFIX = ".adae"
 FINENESS = 0.35
 _DECODED_AT_ONCE = 64  # patches
+_LOUDEST_PATCH = 12.0  # 15 dB each, so far beyond full scale
 
 
 def compress(
@@ -86,6 +87,7 @@ def _check(content: Compressed, model: Trained) -> None:
             f"It was compressed with the model {content.model!r} ({content.sha256.hex()}...), but "
             f"{model.name!r} ({mark.hex()}...) was loaded: give that model with --model."
         )
+    check_rate(content.sample_rate)
     config = model.net.config
     samples = _samples(content, model)
     if (content.patches, content.latent) != (-(-samples // config.patch_samples), config.latent):
@@ -117,9 +119,15 @@ def _sound(content: Compressed, model: Trained) -> Iterator[npt.NDArray[np.float
 
 def _decoded(numbers: npt.NDArray[np.int32], step: float, net: Autoencoder) -> Iterator[Tensor]:
     for start in range(0, len(numbers), _DECODED_AT_ONCE):
-        latents = numbers[start : start + _DECODED_AT_ONCE].astype(np.float32) * np.float32(step)
+        with np.errstate(over="ignore"):  # of a step that nobody chose
+            latents = numbers[start : start + _DECODED_AT_ONCE].astype(np.float32) * np.float32(
+                step
+            )
         with torch.inference_mode():
-            yield net.decode(torch.from_numpy(latents).to(net.device))
+            patches = net.decode(torch.from_numpy(latents).to(net.device))
+        if not bool(patches.abs().amax() < _LOUDEST_PATCH):
+            raise AudioError("Its numbers make no sound: it was not written by audiodae.")
+        yield patches
 
 
 def compress_file(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,6 +133,8 @@ def read_detector(path: Path) -> Detector:
         )
     try:
         arrays = load(data)
+        if wrong := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            raise ValueError(f"{', '.join(wrong)} is not finite")
         if card["format"] == _ONE_LENGTH:
             threshold = float(card["clip_threshold"])
             standing = Standing.of_one_length(arrays["centre"], arrays["spread"], threshold)
@@ -141,6 +144,7 @@ def read_detector(path: Path) -> Detector:
                 **{name: arrays[name] for name in _STANDING}, growth=float(card["growth"])
             )
             clips = tuple(_gaussian(arrays, f"clips.{i}") for i in range(len(standing.patches)))
+        _check_shapes(standing, arrays)
         return Detector(
             Normal(clips, _gaussian(arrays, "moments"), _gaussian(arrays, "levels")),
             standing,
@@ -151,6 +155,21 @@ def read_detector(path: Path) -> Detector:
         )
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{tensors} does not fit its description: {error}") from error
+
+
+def _check_shapes(standing: Standing, arrays: dict[str, Any]) -> None:
+    """Raise ValueError for arrays that do not go together, or divide by nothing."""
+    count = len(standing.patches)
+    if not count or not math.isfinite(standing.growth):
+        raise ValueError("there is no length of clips, or no number for their growth")
+    for name in _STANDING:
+        array = getattr(standing, name)
+        if len(array) != count or (name != "centre" and not np.all(array > 0)):
+            raise ValueError(f"{name} does not fit {count} lengths of clips")
+    for name, array in arrays.items():
+        gaussian, _, part = name.rpartition(".")
+        if part == "whitening" and array.shape[:1] != arrays[f"{gaussian}.mean"].shape:
+            raise ValueError(f"{name} does not fit its mean")
 
 
 def _gaussian(arrays: dict[str, Any], name: str) -> Gaussian:

@@ -118,6 +118,8 @@ def write(
 def _filled(
     path: Path, embeddings: list[Embedding], facts: dict[str, Any]
 ) -> Callable[[Any], object]:
+    if not embeddings:
+        raise AudiodaeError(f"There is nothing to write to {path}: give one embedding or more.")
     rows = [len(e.vectors) for e in embeddings]
     names = np.repeat([e.name for e in embeddings], rows)
     seconds = np.concatenate([e.seconds for e in embeddings])

@@ -64,6 +64,8 @@ def generate(
     latents. Raises `AudiodaeError` as `check`.
     """
     check(autoencoder, count, seconds)
+    if seed < 0:
+        raise AudiodaeError(f"The seed is {seed}: give 0 or more.")
     return _generated(autoencoder, count, seconds, like, seed)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, AudioError
 
 LARGEST = 511  # of a number; larger ones are coded as this
 Numbers = npt.NDArray[np.int32]
@@ -70,7 +70,7 @@ def pack(numbers: Numbers) -> bytes:
 
 
 def unpack(data: bytes, rows: int, size: int) -> Numbers:
-    """What `pack` was given. Other bytes than it made give other numbers, not an error."""
+    """What `pack` was given. Other bytes than it made give other numbers, or raise `AudioError`."""
     stream = _constriction()
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
     decoder = stream.queue.RangeDecoder(words)
@@ -78,7 +78,12 @@ def unpack(data: bytes, rows: int, size: int) -> Numbers:
     model = stream.model.QuantizedLaplace(-LARGEST, LARGEST)
     numbers = np.zeros((rows, size), np.int32)
     for row in numbers:
-        row[:] = decoder.decode(model, *forecast.expect())
+        try:
+            row[:] = decoder.decode(model, *forecast.expect())
+        except AssertionError as error:  # of what no encoder has made
+            raise AudioError(
+                "Its numbers make no sense: it was not written by audiodae."
+            ) from error
         forecast.learn(row)
     return numbers
 

@@ -41,11 +41,12 @@ class Trained:
     sha256: str
 
     @classmethod
-    def load(cls, name_or_path: str, device: str | torch.device = "cpu") -> Trained:
+    def load(
+        cls, name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
+    ) -> Trained:
         """Raises `CheckpointError` for a missing, damaged or other kind of model."""
-        return cls(
-            load_autoencoder(name_or_path, device), name_or_path, describe(name_or_path)["sha256"]
-        )
+        net = load_autoencoder(name_or_path, device)
+        return cls(net, os.fspath(name_or_path), describe(name_or_path)["sha256"])
 
 
 class Patches:

@@ -150,7 +150,7 @@ class Live:
         ready, until = self._ready
         begin, stop = max(first, ready), min(end, until)
         if stop - begin < len(played):
-            played[:] = self._heard.read(first, len(played))
+            played[:] = sound(self._heard.read(first, len(played)))[0]
             missing = max(0, end) - max(0, first) - max(0, stop - begin)
             if missing:
                 blocks, samples, xruns = self._missed
@@ -165,6 +165,8 @@ class Live:
         warm_up = np.zeros((self.stream.channels, self._longest_backlog), np.float32)
         self.stream.feed(warm_up)  # the first calls are slow, and nobody shall hear it
         self.stream.reset()
+        self._taken = self._captured
+        self._ready = (self._captured, self._captured)
         self._thread = Thread(target=self._run, name="audiodae-live", daemon=True)
         self._thread.start()
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from audiodae.config import from_plain
 from audiodae.errors import AudiodaeError, CheckpointError
-from audiodae.nets.features import Bands, BandsConfig
+from audiodae.nets.features import FEATURE_CHANNELS, Bands, BandsConfig
 from audiodae.nets.net import State, Step, fingerprint
 from audiodae.nets.onnx_runtime import onnx_runtime
 from audiodae.sound.arrays import Array
@@ -44,14 +44,33 @@ class OnnxNet:
         self._session = _session(model, name)
         self.card = _card(self._session, name)
         try:
-            self.stft = Stft(*(int(self.card[k]) for k in ("sample_rate", "n_fft", "hop_length")))
+            self.stft = Stft(*(self._whole(k) for k in ("sample_rate", "n_fft", "hop_length")))
             bands = from_plain(BandsConfig, self.card["bands"], "bands")
             self._shapes = {key: tuple(shape) for key, shape in self.card["states"].items()}
+            self._check_graph(bands)
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"{name} has metadata that make no sense ({error}): export the model again."
             ) from error
         self.bands = Bands(bands, self.stft)
+
+    def _whole(self, key: str) -> int:
+        value = self.card[key]
+        if type(value) is not int or value != self.card["config"].get(key, value):
+            raise ValueError(f"{key} is {value!r}")
+        return value
+
+    def _check_graph(self, bands: BandsConfig) -> None:
+        """Raise ValueError where the graph is not one for these bands and states."""
+        inputs = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        outputs = {o.name for o in self._session.get_outputs()}
+        features = inputs.pop(FEATURES, ())
+        if features[1:2] + features[3:] != (FEATURE_CHANNELS, bands.count):
+            raise ValueError(f"{bands.count} bands for features {features}")
+        if {name: shape[1:] for name, shape in inputs.items()} != self._shapes:
+            raise ValueError(f"states {self._shapes} for inputs {inputs}")
+        if missing := {MASK, *(name + AFTER for name in self._shapes)} - outputs:
+            raise ValueError(f"no output {', '.join(sorted(missing))}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # to worker processes, and copies
         return OnnxNet, (self._model, self._name)

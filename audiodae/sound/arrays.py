@@ -99,7 +99,8 @@ class Home:
     def without_gradients(self) -> Iterator[None]:
         """Nothing calculated inside is remembered for a backward pass, or in half precision by autocast."""
         if self.library == "numpy":
-            yield
+            with np.errstate(under="ignore"):  # whatever the caller has asked to be raised
+                yield
             return
         import torch
 
@@ -169,6 +170,14 @@ class Constant:
             return torch.from_numpy(self.values).to(x.dtype).to(x.device)
 
 
+def check_dense(audio: Any) -> None:
+    """Raise `AudioError` for a tensor of torch that is not one number beside the other."""
+    if is_torch_array(audio) and (audio.is_meta or str(audio.layout) != "torch.strided"):
+        raise AudioError(
+            "The audio is a tensor without samples of its own (meta, or sparse): pass a dense one."
+        )
+
+
 def plain(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Array, Form]:
     """A float32 array of the same library and shape, and the form to give back.
 
@@ -177,6 +186,7 @@ def plain(audio: npt.NDArray[np.floating] | Tensor) -> tuple[Array, Form]:
     """
     if is_torch_array(audio):
         tensor: Tensor = audio
+        check_dense(tensor)
         dtype = str(tensor.dtype).removeprefix("torch.")
         _check(dtype, tensor.is_floating_point(), tensor.ndim)
         form = Form("torch", dtype, str(tensor.device), tensor.ndim)

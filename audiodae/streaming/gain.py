@@ -5,16 +5,20 @@ from __future__ import annotations
 from audiodae.sound.arrays import Array, array_namespace
 
 _SILENT = 1e-12
+_CANCELLED = 1e-4  # what is left of channels, for their level
 
 
 def shared(channels: Array) -> Array:
     """One spectrum that stands for all channels: `(batch, channels, ...)` complex -> `(batch, ...)`.
 
-    As loud as the channels together are, so that nothing out of phase goes unheard.
+    As loud as the channels together are, so that nothing out of phase goes unheard. Its phase is that of
+    their sum or, where they cancel each other (one of two wired the wrong way round), of an uneven sum.
     """
     xp = array_namespace(channels)
     magnitude = xp.sqrt(xp.mean(xp.abs(channels) ** 2, axis=1))
     total = xp.sum(channels, axis=1)
+    uneven = sum(channels[:, -i] * i for i in range(1, channels.shape[1] + 1))
+    total = xp.where(xp.abs(total) > _CANCELLED * magnitude, total, uneven)
     size = xp.abs(total)
     direction = total / xp.clip(size, _SILENT, None)
     return magnitude * xp.where(size > _SILENT, direction, 1.0)

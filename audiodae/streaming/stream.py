@@ -22,7 +22,7 @@ from audiodae.sound.layout import Layout, members_of, rows_of, sound
 from audiodae.sound.resample import Resampler, check_rate
 from audiodae.streaming.frame_cleaner import FrameCleaner
 from audiodae.streaming.net_of import HasNet, net_of
-from audiodae.streaming.stream_state import check_state
+from audiodae.streaming.stream_state import NO_STATE, checked_state
 from audiodae.streaming.strength import Link, checked_limit, checked_link, checked_mix
 from audiodae.streaming.voice import RunningVoice
 
@@ -45,8 +45,9 @@ class Streamer:
             cleans every channel alone; "mid" cleans the mean of the channels and puts it on all.
         mix: 1 is the cleaned sound, 0 the input (with "mid" the mean of its channels), delayed alike so
             that the two never phase.
-        attenuation_limit_db: no part of the sound is turned down by more; None (or infinity) is no limit,
-            and 0 leaves the input as it is (up to half the model's rate, see above).
+        attenuation_limit_db: no part of a frame is turned down by more (where frames overlap, steady tones
+            may be, by some dB, from limits of 20 dB on); None (or infinity) is no limit, and 0 leaves the
+            input as it is (up to half the model's rate, see above).
         block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
 
     Samples that are NaN, infinite or absurdly loud count as 0 and are counted in `nonfinite`. Raises
@@ -75,6 +76,7 @@ class Streamer:
         self._block_frames = _positive("block_frames", block_frames)
         self._link = checked_link(link)
         self.nonfinite = 0
+        self._known_net = ""
 
         # Signals go through resamplers and frames; the net has a row for each mask it is asked for.
         self._layout = Layout(self.batch, self.channels, mid=link == "mid")
@@ -196,6 +198,8 @@ class Streamer:
         while self._samples_out + self._ready.shape[-1] < self._samples_in:
             block_end = (self._frames.steps + 1) * self._frames.step_samples
             finishing = self._down.inputs_for(block_end) - signals_in
+            if finishing < 1:  # a state whose numbers do not fit its arrays was set
+                raise AudiodaeError(NO_STATE)
             self._advance(self._home.zeros(self._signals, finishing))
             signals_in += finishing
         rest = like(self._release(self._samples_in), self._form)
@@ -205,8 +209,8 @@ class Streamer:
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Forget what was heard and start anew: the whole stream, or only these rows of the batch.
 
-        A row restarted alone stays in step with the others: what it had in flight becomes silence,
-        and after `latency` samples its new signal begins.
+        A row restarted alone stays in step with the others: what it had in flight becomes silence, but for
+        what its new signal sounds like a frame ahead, which begins after `latency` samples.
         """
         if rows is None:
             self.nonfinite = 0
@@ -227,8 +231,8 @@ class Streamer:
     def state(self) -> dict[str, Any]:
         """All that is remembered, as plain arrays, numbers and strings: copy, save, set it back.
 
-        It does not hold the settings `mix` and `attenuation_limit_db`. Setting the state of a
-        stream set up otherwise raises `AudiodaeError`.
+        It does not hold the settings `mix` and `attenuation_limit_db`, nor `speech_probability`. Setting the
+        state of a stream set up otherwise raises `AudiodaeError`.
         """
         return {
             "setup": self._setup(),
@@ -245,7 +249,7 @@ class Streamer:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        check_state(state, self.state)
+        state = checked_state(state, self.state)
         self._samples_in = state["samples_in"]
         self._samples_out = state["samples_out"]
         self.nonfinite = state["nonfinite"]
@@ -269,9 +273,16 @@ class Streamer:
                 "sample_rate": self._net.sample_rate,
                 "n_fft": self._net.stft.n_fft,
                 "hop_length": self._net.stft.hop_length,
+                "fingerprint": self._fingerprint(),
                 **{name: list(array.shape[1:]) for name, array in remembered.items()},
             },
         }
+
+    def _fingerprint(self) -> str:
+        """Of the net's shape and weights, which are looked at once."""
+        if not self._known_net:
+            self._known_net = self._net.fingerprint()
+        return self._known_net
 
     def _restart(self) -> None:
         self._samples_in = 0

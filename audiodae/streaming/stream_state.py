@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from typing import Any
 
 from audiodae.errors import AudiodaeError
 
+NO_STATE = "This is no state: what the `state` of a stream gave is wanted."
+_WHOLE = ("net", "tail")  # arrays whose shape never changes
 
-def check_state(state: Any, present: dict[str, Any]) -> None:
-    """Raise `AudiodaeError` for what cannot take the place of the `present` state, before any of it is set.
 
-    `setup` in both says what the stream was made with.
+def checked_state(state: Any, present: dict[str, Any]) -> dict[str, Any]:
+    """What is to take the place of the `present` state, with plain numbers (numpy saves them as arrays).
+
+    `setup` in both says what the stream was made with. Raises `AudiodaeError` for what is no such state,
+    before any of it is set.
     """
-    no_state = AudiodaeError("This is no state: what the `state` of a stream gave is wanted.")
+    no_state = AudiodaeError(NO_STATE)
     if not isinstance(state, dict) or not isinstance(state.get("setup"), dict):
         raise no_state
     theirs, ours = state["setup"], present["setup"]
@@ -25,22 +31,40 @@ def check_state(state: Any, present: dict[str, Any]) -> None:
             + ", ".join(f"{name}={ours[name]!r}" for name in different)
             + ": make a Streamer with the same settings and model."
         )
-    if not _is_like(present, state):
-        raise no_state
+    try:
+        taken: dict[str, Any] = _taken(present, state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise no_state from error
+    return taken
 
 
-def _is_like(pattern: Any, state: Any) -> bool:
-    """Whether all that `pattern` has is in `state` too, in the dicts inside too, and of its kind.
+def _taken(pattern: Any, state: Any, whole: bool = False) -> Any:
+    """Of `state` all that `pattern` has, in the dicts inside too. Raises where something is not of its kind.
 
-    Arrays are as many dimensions and rows; how long they are is a matter of what was heard.
+    Arrays are as many dimensions and rows; how long they are is a matter of what was heard, but for `whole`.
     """
     if isinstance(pattern, dict):
-        return isinstance(state, dict) and all(
-            name in state and _is_like(value, state[name]) for name, value in pattern.items()
-        )
+        return {
+            name: _taken(value, state[name], whole or name in _WHOLE)
+            for name, value in pattern.items()
+        }
     if hasattr(pattern, "shape"):
-        shape = getattr(state, "shape", ())
-        return len(shape) == len(pattern.shape) and shape[:1] == pattern.shape[:1]
+        given, wanted = tuple(state.shape), tuple(pattern.shape)
+        same = given == wanted if whole else given[:1] == wanted[:1] and len(given) == len(wanted)
+        if not same or "float" not in str(state.dtype):
+            raise ValueError
+        return state
     if isinstance(pattern, int):
-        return hasattr(state, "__index__")
-    return not isinstance(pattern, tuple) or isinstance(state, list | tuple)
+        return operator.index(state)
+    if isinstance(pattern, tuple):
+        return _form(*state)
+    return state
+
+
+def _form(library: Any, dtype: Any, device: Any, dimensions: Any) -> tuple[str, str, str, int]:
+    """That of the arrays which are given out."""
+    dimensions = operator.index(dimensions)
+    dtype_is = {"numpy": r"[<>=]?f\d+", "torch": r"b?float\d+"}[str(library)]
+    if not re.fullmatch(dtype_is, str(dtype)) or not 1 <= dimensions <= 3:
+        raise ValueError
+    return str(library), str(dtype), str(device), dimensions
