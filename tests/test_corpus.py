@@ -13,7 +13,7 @@ import torch
 
 from audiodae.errors import AudioError
 from audiodae.files.atomic import AtomicFile
-from audiodae.training import corpus
+from audiodae.training import decoding
 from audiodae.training.corpus import read_corpus
 from audiodae.training.folders import make_mixers
 from audiodae.training.recipe import Recipe
@@ -33,14 +33,14 @@ def tone(samples: int = RATE) -> np.ndarray:
 
 def unreadable_for_now(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a file that wants ffmpeg is until that is installed: the file itself does not change."""
-    real = corpus.Reader
+    real = decoding.Reader
 
-    def reader(source: Path) -> corpus.Reader:
+    def reader(source: Path) -> decoding.Reader:
         if source == path:
             raise AudioError(f"{source} wants ffmpeg.")
         return real(source)
 
-    monkeypatch.setattr(corpus, "Reader", reader)
+    monkeypatch.setattr(decoding, "Reader", reader)
 
 
 def test_what_could_not_be_read_once_is_tried_again(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audiodae.errors import AudioError
 from audiodae.sound.levels import gain_to_db, rms
-from audiodae.training import corpus, corrupt
+from audiodae.training import corrupt, decoding
 from audiodae.training.codecs import CODECS, coded
 from audiodae.training.corpus import Clip, Corpus, read_corpus
 from audiodae.training.draw import Draw
@@ -71,9 +71,9 @@ def test_many_files_are_decoded_by_several_processes_to_the_same(
     (folder / "broken.wav").write_bytes(b"not audio")
     soundfile.write(folder / "long.wav", 0.1 * np.sin(np.arange(RATE)), RATE)
     one = read_corpus([folder], RATE, tmp_path / "one")
-    monkeypatch.setattr(corpus, "_POOL_FROM_FILES", 2)
-    monkeypatch.setattr(corpus, "cores", lambda: 2)
-    monkeypatch.setattr(corpus, "_LONG_BYTES", 25_000)  # the others have 24,044
+    monkeypatch.setattr(decoding, "_POOL_FROM_FILES", 2)
+    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    monkeypatch.setattr(decoding, "_LONG_BYTES", 25_000)  # the others have 24,044
     many = read_corpus([folder], RATE, tmp_path / "many")
     assert many.clips == one.clips and many.failures == one.failures
     assert len(many.failures) == 1 and np.array_equal(many.audio, one.audio)
@@ -135,7 +135,7 @@ def test_a_decoding_that_is_cut_off_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_folder(tmp_path, "speech", 2, 1.0)
-    monkeypatch.setattr("audiodae.training.corpus.resample", _interrupted)
+    monkeypatch.setattr("audiodae.training.decoding.resample", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_corpus([folder], RATE, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -9,56 +9,33 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from audiodae.cores import can_fork, cores
 from audiodae.errors import AudioError
-from audiodae.files.atomic import AtomicFile, BeingWritten, write_whole
-from audiodae.files.audio import AUDIO_SUFFIXES, Reader
-from audiodae.files.regular import read_regular
+from audiodae.files.audio import AUDIO_SUFFIXES
 from audiodae.recordings.sources import walk
-from audiodae.signals import leave_to_the_parent
-from audiodae.sound.arrays import NO_SOUND
-from audiodae.sound.resample import resample
+from audiodae.training.decoding import (
+    GENERATED,
+    INT16_SCALE,
+    Clip,
+    File,
+    decoded,
+    index_of,
+    mono_of,
+    some_can_be_read,
+)
 from audiodae.training.groups import groups_of
 
-GENERATED = "generated"  # the folder, and so the category, of generated noise
-INT16_SCALE = 32767.0
+__all__ = ["GENERATED", "INT16_SCALE", "Clip", "Corpus", "read_corpus"]
+
+
 _CACHE_FORMAT = 5  # what is decoded in another way is another array
-_READ_SAMPLES = 1 << 20
-_POLL_SECONDS = 1.0
-_POOL_FROM_FILES = 32
-_LONG_BYTES = 4_000_000  # compressed, some twenty minutes
-
-_File = tuple[Path, Path, str]  # itself, the folder that was given, and its group
-_Mono = tuple[npt.NDArray[np.int16], int]
-_Decoder = Callable[[Path], _Mono | AudioError]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Where one file lies in the array: `start` and `samples` at the corpus rate."""
-
-    name: str
-    category: str
-    group: str
-    start: int
-    samples: int
 
 
 @dataclass(frozen=True)
@@ -130,7 +107,7 @@ def read_corpus(
     """
     # By their whole path, so that each has a name, and once: a clip said twice is no two clips.
     folders = list(dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders))
-    files: list[_File] = []
+    files: list[File] = []
     closed: list[str] = []
     for folder in folders:
         paths, problems = _audio_files(folder)
@@ -147,38 +124,19 @@ def read_corpus(
         (str(path), path.stat().st_size, path.stat().st_mtime_ns, str(folder), group)
         for path, folder, group in files
     ]
-    mono = functools.partial(_mono, sample_rate=sample_rate, full_scale=full_scale)
+    mono = functools.partial(mono_of, sample_rate=sample_rate, full_scale=full_scale)
     facts = [_CACHE_FORMAT, sample_rate, full_scale, stats]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
-    index = _index(array_path, index_path)
-    if index is None or _some_can_be_read(list(index["failures"]), mono):
+    index = index_of(array_path, index_path)
+    if index is None or some_can_be_read(list(index["failures"]), mono):
         cache.mkdir(parents=True, exist_ok=True)
-        index = _decode_or_wait(files, mono, array_path, index_path)
+        index = decoded(files, mono, array_path, index_path)
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
     clips = tuple(Clip(**clip) for clip in index["clips"])
     rates_hz = tuple((int(rate), count) for rate, count in index["rates_hz"])
     failures = (*closed, *index["failures"].values())
     return Corpus(clips, audio, sample_rate, failures, rates_hz)
-
-
-def _index(array_path: Path, index_path: Path) -> dict[str, Any] | None:
-    """What says where each clip lies in the array, if both are there and of one decoding."""
-    try:
-        index: dict[str, Any] = json.loads(read_regular(index_path))
-        # Another process may be putting an array of more files in this one's place.
-        samples = sum(Clip(**clip).samples for clip in index["clips"])
-        [(int(rate), count) for rate, count in index["rates_hz"]]
-        [Path(path) for path in index["failures"]], index["failures"].values()
-        return index if array_path.stat().st_size == 2 * samples else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None  # none there, or damaged: decoded again
-
-
-def _some_can_be_read(failed: list[str], mono: _Decoder) -> bool:
-    """Whether there is now what was wanting when they were decoded: ffmpeg, a right, memory."""
-    answers = _monos([Path(path) for path in failed], mono)
-    return any(not isinstance(answer, AudioError) for answer in answers)
 
 
 def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
@@ -189,136 +147,3 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
     paths = [path for path, problem in found if not problem and path.is_file()]
     problems = [f"{path} {problem}" for path, problem in found if problem]
     return sorted(path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES), problems
-
-
-def _decode_or_wait(
-    files: list[_File], mono: _Decoder, array_path: Path, index_path: Path
-) -> dict[str, Any]:
-    """As `_decode`; where another training is at it, its work is waited for."""
-    said = False
-    while True:
-        try:
-            return _decode(files, mono, array_path, index_path)
-        except BeingWritten:
-            if not said:
-                print(
-                    f"waiting for another training that decodes into {array_path.parent}",
-                    file=sys.stderr,
-                )
-                said = True
-        while _is_being_written(array_path):
-            time.sleep(_POLL_SECONDS)
-        if (index := _index(array_path, index_path)) is not None:
-            return index
-
-
-def _is_being_written(path: Path) -> bool:
-    try:
-        AtomicFile(path, _salt()).discard()
-    except BeingWritten:
-        return True
-    return False
-
-
-def _salt() -> str:
-    """The processes of one training may all be decoding; what a killed one left is taken over."""
-    return os.environ.get("RANK", "")
-
-
-def _decode(
-    files: list[_File], mono: _Decoder, array_path: Path, index_path: Path
-) -> dict[str, Any]:
-    """Write array and index; returns the latter. Raises `AudioError`, and writes neither, without clips."""
-    clips: list[dict[str, object]] = []
-    failures: dict[str, str] = {}
-    rates_hz: Counter[int] = Counter()
-    start = 0
-    with AtomicFile(array_path, _salt()) as array:
-        decoded = _monos([path for path, _, _ in files], mono)
-        for (path, folder, group), answer in zip(files, decoded, strict=True):
-            if isinstance(answer, AudioError):
-                failures[str(path)] = str(answer)
-                continue
-            samples, rate = answer
-            rates_hz[rate] += 1
-            array.write(samples.tobytes())
-            relative = path.relative_to(folder)
-            category = relative.parts[0] if len(relative.parts) > 1 else folder.name
-            category = GENERATED if folder.name == GENERATED else category
-            clips.append(
-                {"name": str(relative), "category": category, "group": group}
-                | {"start": start, "samples": len(samples)}
-            )
-            start += len(samples)
-        if not clips:
-            first = next(iter(failures.values()))
-            raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
-    index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
-    write_whole(index_path, lambda file: file.write(json.dumps(index).encode()), salt=_salt())
-    return index
-
-
-def _monos(paths: list[Path], mono: _Decoder) -> Iterator[_Mono | AudioError]:
-    """What `mono` makes of each path, in order, by all cores where there is much to do.
-
-    Long files are decoded one by one: whole, each of them takes a gigabyte or so meanwhile.
-    """
-    processes = cores() if len(paths) >= _POOL_FROM_FILES and can_fork() else 1
-    if processes == 1:
-        yield from (mono(path) for path in paths)
-        return
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(processes, context, _end_with_parent, (os.getpid(),))
-    coming: deque[Callable[[], _Mono | AudioError]] = deque()
-    try:
-        for path in paths:
-            if path.stat().st_size > _LONG_BYTES:
-                coming.append(functools.partial(mono, path))
-            else:
-                coming.append(pool.submit(mono, path).result)
-            if len(coming) > 2 * processes:
-                yield coming.popleft()()
-        while coming:
-            yield coming.popleft()()
-    except BrokenProcessPool as error:
-        raise AudioError(
-            "A process that decoded audio was killed, perhaps because memory ran out: start "
-            "the training again."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent(parent: int) -> None:
-    """In a process of the pool: it would wait for ever for work of a parent that was killed."""
-    leave_to_the_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _mono(path: Path, sample_rate: int, full_scale: bool) -> _Mono | AudioError:
-    """The mean of the channels at `sample_rate`, `(samples,)` int16, and the rate it came at."""
-    try:
-        with Reader(path) as reader:
-            blocks = [block.mean(axis=0) for block in reader.blocks(_READ_SAMPLES)]
-            rate, nonfinite = reader.info.sample_rate, reader.nonfinite
-    except AudioError as error:
-        return error
-    if nonfinite:
-        return AudioError(f"{path} has {nonfinite} samples that are {NO_SOUND}: mend or remove it.")
-    mono = resample(np.concatenate([np.zeros(0, np.float32), *blocks]), rate, sample_rate)
-    if not len(mono):
-        return AudioError(f"{path} holds no samples.")
-    peak = float(np.abs(mono).max())
-    # What is louder than full scale keeps its shape: whoever mixes gives it a level anyway.
-    mono = mono / (peak if full_scale and peak else max(1.0, peak))
-    samples = (mono * INT16_SCALE).round().astype("<i2")
-    if not samples.any():
-        return AudioError(f"{path} is silent: at 16 bits every sample of it is 0.")
-    return samples, rate
