@@ -619,6 +619,8 @@ def test_a_state_with_something_of_another_shape_is_refused(net, name, value):
         ("form", ("torch", "<f4", "cpu", 1)),
         ("pending", np.zeros((1, 400), np.complex64)),
         ("net", {}),
+        ("pending", [[0.0]]),
+        ("tail", None),
     ],
 )
 def test_a_damaged_state_is_refused_before_any_of_it_is_set(net, name, value):

@@ -94,7 +94,7 @@ class Reader:
                 f"{path} is cut short: it announces {cut[0]} bytes of sound and has {cut[1]}."
             )
         elif ends_early(source.info):
-            self._truncate(f"{path} is cut short: its last page is missing.")
+            self.warnings.append(f"{path} has no mark of its end: it may be cut short.")
 
     def read(self, n: int) -> np.ndarray:
         """The next `n` frames, `(channels, n)` float32; fewer only at the end, none after it."""

@@ -50,6 +50,7 @@ class PipeReader:
         self._left: int | None = None
         self._behind = 0  # bytes announced after the sound
         self.frames: int | None = None
+        self.data_bytes, self.byte_order = 0, "<"  # as a WAV header says
         self.nonfinite = 0
         self.truncated = False
         self.warnings: list[str] = []
@@ -165,6 +166,7 @@ class PipeReader:
                 (data_bytes_64,) = struct.unpack_from("<Q", body, 8)
         if layout is None:
             raise AudioError("The WAV stream has no 'fmt ' chunk before its data.")
+        self.data_bytes, self.byte_order = size, order
         if size == UNKNOWN_BYTES and 0 < data_bytes_64 < 1 << 63:
             self.frames = data_bytes_64 // layout.frame_bytes
         elif size == 0:

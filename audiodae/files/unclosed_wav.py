@@ -17,6 +17,12 @@ from audiodae.errors import AudioError
 from audiodae.files.formats import AudioInfo
 from audiodae.files.pipe import PipeReader
 
+# What stands behind sound, whatever length it says it has: chunks, and tags of MP3s.
+_CHUNKS = (
+    *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"iXML", b"cart", b"JUNK", b"PAD "),
+    *(b"fact", b"_PMX", b"afsp", b"APET"),
+)
+
 
 class UnclosedWavSource:
     """The sound of such a file, read like the stream it once was, and its `info`.
@@ -42,7 +48,7 @@ class UnclosedWavSource:
         stream = open(info.path, "rb")  # noqa: SIM115
         with contextlib.suppress(AudioError):
             pipe = PipeReader(stream)
-            if _is_unclosed(stream, pipe) and (source := cls(info, stream, pipe)).info.frames:
+            if _is_unclosed(info, stream, pipe) and (source := cls(info, stream, pipe)).info.frames:
                 return source
         stream.close()
         return None
@@ -61,15 +67,25 @@ class UnclosedWavSource:
         self._stream.close()
 
 
-def _is_unclosed(stream: BufferedReader, pipe: PipeReader) -> bool:
-    """Whether what lies behind the sound of a WAV that was read up to it is sound too, and no chunk."""
-    if pipe.frames is None:
-        return True
+def _is_unclosed(info: AudioInfo, stream: BufferedReader, pipe: PipeReader) -> bool:
+    """Whether what lies behind the sound of a WAV that was read up to it is sound too: much, and no chunk."""
+    if pipe.frames is None:  # the size is that of a stream, which libsndfile knows, or 0
+        return info.frames == 0
     start = stream.tell()
-    size = pipe.frames * pipe.frame_bytes
-    stream.seek(size + size % 2, os.SEEK_CUR)
-    left = os.fstat(stream.fileno()).st_size - stream.tell()
-    name, length = stream.read(4), int.from_bytes(stream.read(4), "little")
-    stream.seek(start)
-    is_chunk = name.isascii() and name.decode().isprintable() and length <= left - 8
-    return left >= 8 and not is_chunk
+    end = start + pipe.data_bytes
+    left = os.fstat(stream.fileno()).st_size - end
+    try:
+        if left < pipe.sample_rate * pipe.frame_bytes:
+            return False
+        stream.seek(end)
+        behind = stream.read(9)
+        for padding in (0, 1):  # which some writers leave out
+            head = behind[padding : padding + 8]
+            length = int.from_bytes(head[4:], "big" if pipe.byte_order == ">" else "little")
+            named = head[:4].isascii() and head[:4].decode().isprintable()
+            if head[:4] in _CHUNKS or (named and length <= left - padding - 8):
+                return False
+        stream.seek(end)
+        return any(any(block) for block in iter(lambda: stream.read(1 << 16), b""))
+    finally:
+        stream.seek(start)

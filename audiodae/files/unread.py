@@ -6,6 +6,7 @@ that frame; and it stops at the first seam of a file that is several, one after 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import re
 import struct
@@ -21,6 +22,7 @@ _OGG_PAGE = struct.Struct(
 _BEGINS, _ENDS = 2, 4  # kinds of pages
 _FIRST_PAGE = b"OggS\0\x02"
 _LONGEST_PAGE = 27 + 255 + 255 * 255
+_SCANNED_BYTES = 1 << 20
 
 # Of MPEG 1, and of 2 and 2.5, by layer (1 to 3): kbit/s by index, samples and bytes of a frame.
 _KBPS = {
@@ -49,10 +51,13 @@ def told(info: AudioInfo) -> tuple[AudioInfo, str]:
 
     And why some of it would be left unread, or "".
     """
-    if info.subtype.startswith("MPEG"):
-        return _told_of_mpeg(info)
-    if info.container == "OGG" and _is_chained(info):
-        return replace(info, frames=None, seconds=None, bitrate=None), JOINED
+    try:
+        if info.subtype.startswith("MPEG"):
+            return _told_of_mpeg(info)
+        if info.container == "OGG" and _is_chained(info):
+            return replace(info, frames=None, seconds=None, bitrate=None), JOINED
+    except (OSError, ValueError):  # whoever reads on will say it
+        pass
     return info, ""
 
 
@@ -60,44 +65,40 @@ def ends_early(info: AudioInfo) -> bool:
     """Whether an Ogg file lacks its last page."""
     if info.container != "OGG":
         return False
-    with (
-        open(info.path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        last = _last_page(data)
-        return last is not None and not last[2] & _ENDS
+    with contextlib.suppress(OSError), open(info.path, "rb") as file:
+        file.seek(max(0, info.path.stat().st_size - 2 * _LONGEST_PAGE))
+        data = file.read()
+        at = len(data)
+        while (at := data.rfind(b"OggS", 0, at)) >= 0:
+            if page := _page(data, at):
+                return not page[2] & _ENDS
+    return False
 
 
 def _is_chained(info: AudioInfo) -> bool:
     """Whether a stream begins amid the file, behind those that the file begins with side by side."""
-    with (
-        open(info.path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
+    with open(info.path, "rb") as file:
+        data = file.read(_SCANNED_BYTES)
         at = 0
         while (page := _page(data, at)) and page[2] & _BEGINS:
             segments = at + _OGG_PAGE.size
             at = segments + page[7] + sum(data[segments : segments + page[7]])
-        while (at := data.find(_FIRST_PAGE, at)) >= 0:
-            if _page(data, at):
-                return True
-            at += 1
+        data = data[at:]
+        while len(data) >= _OGG_PAGE.size:
+            at = -1
+            while (at := data.find(_FIRST_PAGE, at + 1)) >= 0:
+                if _page(data, at):
+                    return True
+            # A page may begin at the end of what was read.
+            data = data[1 - _OGG_PAGE.size :] + file.read(_SCANNED_BYTES)
         return False
 
 
-def _page(data: mmap.mmap, at: int) -> tuple[bytes, int, int, int, int, int, int, int] | None:
+def _page(data: bytes, at: int) -> tuple[bytes, int, int, int, int, int, int, int] | None:
     if at + _OGG_PAGE.size > len(data):
         return None
     page = _OGG_PAGE.unpack_from(data, at)
     return page if page[0] == b"OggS" and page[1] == 0 else None
-
-
-def _last_page(data: mmap.mmap) -> tuple[bytes, int, int, int, int, int, int, int] | None:
-    at, least = len(data), max(0, len(data) - 2 * _LONGEST_PAGE)
-    while (at := data.rfind(b"OggS", least, at)) >= 0:
-        if page := _page(data, at):
-            return page
-    return None
 
 
 def _told_of_mpeg(info: AudioInfo) -> tuple[AudioInfo, str]:

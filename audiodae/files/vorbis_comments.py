@@ -34,17 +34,17 @@ def _of_flac(file: BinaryIO) -> bytes:
 
 def _of_ogg(file: BinaryIO) -> bytes:
     """The second packet, which may go over several pages, without its sign."""
-    packets, whole = [b""], 0
+    packets, whole = [bytearray()], 0
     while whole < 2 and len(packets[-1]) < _MOST_BYTES:
         lacing = file.read(file.read(23)[22])  # the sign is read already
         for size in lacing:
             packets[-1] += file.read(size)
             if size < 255:
                 whole += 1
-                packets.append(b"")
+                packets.append(bytearray())
         if file.read(4) != b"OggS":
             break
-    packet = packets[1] if whole > 1 else b""
+    packet = bytes(packets[1]) if whole > 1 else b""
     return next((packet[len(sign) :] for sign in _SIGNS if packet.startswith(sign)), b"")
 
 

@@ -51,7 +51,10 @@ class Job:
 
     def changed(self) -> Path | None:
         """The first output that is not what it was when that was planned."""
-        return next((path for path, before in self.stamps if stamp(path) != before), None)
+        # Some disks give files new numbers as they like.
+        return next(
+            (path for path, was in self.stamps if (stamp(path) or ())[1:] != (was or ())[1:]), None
+        )
 
     def form(self, path: Path, about: AudioInfo, options: Options) -> tuple[str, str]:
         """Container and subtype in which `path`, the target or the residue, is written.

@@ -76,7 +76,7 @@ class Streamer:
         self._block_frames = _positive("block_frames", block_frames)
         self._link = checked_link(link)
         self.nonfinite = 0
-        self._known_net = ""
+        self._known_net: tuple[tuple[int, ...], str] | None = None
 
         # Signals go through resamplers and frames; the net has a row for each mask it is asked for.
         self._layout = Layout(self.batch, self.channels, mid=link == "mid")
@@ -279,10 +279,12 @@ class Streamer:
         }
 
     def _fingerprint(self) -> str:
-        """Of the net's shape and weights, which are looked at once."""
-        if not self._known_net:
-            self._known_net = self._net.fingerprint()
-        return self._known_net
+        """Of the net's shape and weights, which are looked at again where they were trained meanwhile."""
+        parameters: Any = getattr(self._net, "parameters", tuple)()
+        versions = tuple(parameter._version for parameter in parameters)
+        if not self._known_net or self._known_net[0] != versions:
+            self._known_net = versions, self._net.fingerprint()
+        return self._known_net[1]
 
     def _restart(self) -> None:
         self._samples_in = 0

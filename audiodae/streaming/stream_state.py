@@ -33,7 +33,7 @@ def checked_state(state: Any, present: dict[str, Any]) -> dict[str, Any]:
         )
     try:
         taken: dict[str, Any] = _taken(present, state)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise no_state from error
     return taken
 

@@ -46,13 +46,14 @@ Decoder = Callable[[Path], _Mono | AudioError]
 
 @dataclass(frozen=True)
 class Clip:
-    """Where one file lies in the array: `start` and `samples` at the corpus rate."""
+    """Where one file lies in the array (`start` and `samples` at the corpus rate), and its mean square."""
 
     name: str
     category: str
     group: str
     start: int
     samples: int
+    power: float = 1.0
 
 
 def index_of(array_path: Path, index_path: Path) -> dict[str, Any] | None:
@@ -126,15 +127,22 @@ def _decode(files: list[File], mono: Decoder, array_path: Path, index_path: Path
             category = GENERATED if folder.name == GENERATED else category
             clips.append(
                 {"name": str(relative), "category": category, "group": group}
-                | {"start": start, "samples": len(samples)}
+                | {"start": start, "samples": len(samples), "power": _power(samples)}
             )
             start += len(samples)
         if not clips:
             first = next(iter(failures.values()))
             raise AudioError(f"None of the {len(files)} audio files could be used: {first}")
-    index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
-    write_whole(index_path, lambda file: file.write(json.dumps(index).encode()), salt=_salt())
+        # While the array has its lock, which others wait for.
+        index = {"clips": clips, "failures": failures, "rates_hz": sorted(rates_hz.items())}
+        write_whole(index_path, lambda file: file.write(json.dumps(index).encode()), salt=_salt())
     return index
+
+
+def _power(samples: npt.NDArray[np.int16]) -> float:
+    blocks = range(0, len(samples), _READ_SAMPLES)
+    squares = (np.square(samples[i : i + _READ_SAMPLES], dtype=np.float64).sum() for i in blocks)
+    return float(sum(squares)) / len(samples) / INT16_SCALE**2
 
 
 def _monos(paths: list[Path], mono: Decoder) -> Iterator[_Mono | AudioError]:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from audiodae.errors import AudioError
-from audiodae.training.corpus import GENERATED, INT16_SCALE, Clip, Corpus
+from audiodae.training.corpus import GENERATED, INT16_SCALE, Corpus
 
-_TRIES = 4  # places in a clip of speech looked at before a quiet one is taken
+_TRIES = 4  # clips of speech, and places in one, looked at before a quiet one is taken
 _QUIET = 0.05  # of the clip's own power: 13 dB below its mean
+_NOTHING = 1e-7  # power (-70 dBFS) of a clip in which nobody speaks
 
 
 class Draw:
@@ -23,7 +24,6 @@ class Draw:
 
     def __init__(self, corpus: Corpus, by_group: bool, weights: dict[str, float]) -> None:
         self.corpus = corpus
-        self._powers: dict[int, float] = {}
         boxes: dict[str, list[int]] = {}
         for i, clip in enumerate(corpus.clips):
             boxes.setdefault(clip.group if by_group else clip.category, []).append(i)
@@ -54,10 +54,13 @@ class Draw:
         With `active` a few places are looked at and the first that is not quiet, for that clip, is taken.
         """
         crop = np.zeros(samples, dtype=np.float32)
-        box = min(int(np.searchsorted(self.cumulative, numbers.random())), len(self.boxes) - 1)
-        clip = self.corpus.clips[numbers.choice(self.boxes[box], p=self.shares[box])]
+        for _ in range(_TRIES if active else 1):
+            box = min(int(np.searchsorted(self.cumulative, numbers.random())), len(self.boxes) - 1)
+            clip = self.corpus.clips[numbers.choice(self.boxes[box], p=self.shares[box])]
+            if clip.power > _NOTHING:
+                break
         room = clip.samples - samples
-        least = _QUIET * self._power(clip) if active else -1.0
+        least = _QUIET * clip.power if active else -1.0
         for _ in range(_TRIES if active else 1):
             start = 0 if from_start else int(numbers.integers(min(room, 0), max(room, 0) + 1))
             first, last = max(start, 0), min(start + samples, clip.samples)
@@ -67,14 +70,6 @@ class Draw:
             if float(np.square(crop).sum()) > least * len(piece):
                 break
         return crop
-
-    def _power(self, clip: Clip) -> float:
-        """Mean square of a clip."""
-        if clip.start not in self._powers:
-            piece = self.corpus.audio[clip.start : clip.start + clip.samples]
-            power = np.square(piece / np.float32(INT16_SCALE)).mean()
-            self._powers[clip.start] = float(power)
-        return self._powers[clip.start]
 
 
 def parted(noise: Corpus | None, chance: float) -> tuple[Corpus | None, Corpus | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from audiodae.training.lessons import Net, lesson_of
 from audiodae.training.mixer import Mixer
 from audiodae.training.recipe import Recipe, read_recipe
 from audiodae.training.run_state import STATE, check_folder
+from audiodae.training.together import say
 from audiodae.training.trainer import Trainer
 
 _EXAMPLES = 10
@@ -57,7 +57,7 @@ def train_folders(
     stop = stop or Stop()
     recipe = read_recipe(recipe_path)
     chosen = training_device(device)
-    workers = default_workers(chosen, _say) if workers is None else workers
+    workers = default_workers(chosen, say) if workers is None else workers
     check_workers(workers)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # also where batches are pinned
@@ -65,7 +65,7 @@ def train_folders(
     if not (run / STATE).exists():
         check_folder(run)
     elif init is not None:
-        _say(f"{run} goes on from where it stopped; --init is for beginning.")
+        say(f"{run} goes on from where it stopped; --init is for beginning.")
     try:
         with stop.waiting():  # before the first step nothing would be lost
             together.join(chosen)
@@ -108,7 +108,9 @@ def check_folders(
     recipe, _ = _begun(read_recipe(recipe_path), init, torch.device("cpu"))
     lesson = lesson_of(recipe, torch.device("cpu"))
     lesson.check(0)
+    check_folder(run)
     corpora = corpora_of(speech, noise, rir, recipe, cache or run / "cache")
+    parts = _parts(corpora, recipe)
     for name, corpus in corpora.items():
         if corpus is None:
             if name != GENERATED:
@@ -116,9 +118,9 @@ def check_folders(
             continue
         groups = len(corpus.groups)
         # A single group is in both parts, as all are where none is to be held out.
-        held = 0
-        if recipe.held_out and groups > 1 and name != GENERATED:
-            held = len(corpus.split(recipe.held_out)[1].groups)
+        held, apart = 0, parts[1].get(name)
+        if recipe.held_out and groups > 1 and apart is not None:
+            held = len(apart.groups)
         print(
             f"{name:7s} {corpus.hours:7.2f} h  {len(corpus.clips):6d} clips  {groups:5d} "
             f"group{'' if groups == 1 else 's'} ({held or 'none'} held out to validate)  "
@@ -135,7 +137,7 @@ def check_folders(
     hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
     print(f"model   {parameters:,} parameters at {recipe.sample_rate} Hz")
     print(f"recipe  {recipe.steps:,} steps, {hours:.1f} h of mixtures a process")
-    mixer, _ = _mixers_of_parts(_parts(corpora, recipe), recipe, torch.device("cpu"))
+    mixer, _ = _mixers_of_parts(parts, recipe, torch.device("cpu"))
     mixture = mixer.batch(0, _EXAMPLES, _EXAMPLE_SECONDS)
     folder = run / "examples"
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,7 @@ def _noises(recipe: Recipe, noise: Corpus | None) -> dict[str, Corpus | None]:
     chance = recipe.mix.generated_noise
     recorded, generated = parted(noise, chance)
     if generated is not None and not chance:
-        _say(
+        say(
             f"mix.generated_noise is 0: the noise in the folder {GENERATED!r} ({len(generated.clips)} "
             "clips) is left out. To train with it, set how often it is to be heard, such as 0.2."
         )
@@ -228,12 +230,12 @@ def mixers_of(
         if name == GENERATED or corpus is None:
             continue
         if corpus.failures:
-            _say(
+            say(
                 f"{len(corpus.failures)} of the {name} files cannot be used and are left out: "
                 "`audiodae train --check` names them."
             )
         if recipe.held_out and len(corpus.groups) == 1 and name != "rooms":
-            _say(
+            say(
                 f"All {name} is one group ({corpus.clips[0].group}), so none can be held out: the validation "
                 "hears what the training hears."
             )
@@ -281,13 +283,7 @@ def _check_categories(recipe: Recipe, noise: Corpus) -> None:
     there = {clip.category for clip in noise.clips}
     unknown = sorted(set(recipe.mix.category_weights) - there)
     if unknown:
-        _say(
+        say(
             f"mix.category_weights: the noise has no category {', '.join(unknown)}, so these weights do "
             f"nothing; it has {', '.join(sorted(there))}."
         )
-
-
-def _say(line: str) -> None:
-    """On stderr, once for all processes of a training."""
-    if os.environ.get("RANK", "0") == "0":
-        print(printable(line), file=sys.stderr)

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -16,10 +17,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from audiodae.errors import AudiodaeError
+from audiodae.errors import AudiodaeError, printable
 from audiodae.signals import OF_TERMINALS
 
 _launcher: int | None = None  # the process that started this one as one of several
+
+
+def say(line: str) -> None:
+    """On stderr, once for all processes of a training; a terminal that was closed costs no training."""
+    if os.environ.get("RANK", "0") == "0":
+        with contextlib.suppress(OSError, ValueError):
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 class OthersGone(AudiodaeError):
@@ -43,7 +51,8 @@ def join(device: torch.device) -> None:
     # it would live on with its threads, which now and then abort a process that ends.
     importlib.import_module("torch.distributed.nn")
     global _launcher
-    _launcher = os.getppid()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a shell may well end before what it has started
+        _launcher = os.getppid()
     with _deadly_signals():
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

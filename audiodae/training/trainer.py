@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -49,6 +48,7 @@ from audiodae.training.together import (
     agree,
     average_gradients,
     rank_and_world,
+    say,
     wait_for_all,
 )
 from audiodae.training.warm_start import warm_start
@@ -78,7 +78,7 @@ class Trainer:
         device: torch.device,
         start_from: Net | None = None,
         workers: int = 0,
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        say: Callable[[str], None] = say,
     ) -> None:
         self.recipe, self.training, self.validation = recipe, training, validation
         self.run, self.device, self.workers, self.say = run, device, workers, say

@@ -7,7 +7,6 @@ in the run folder, so a search goes on where it stopped.
 from __future__ import annotations
 
 import json
-import shutil
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -78,6 +77,7 @@ def tune_folders(
             # Another seed on every start, or the search would repeat its first guesses.
             seed = (recipe.seed + len(study.trials)) % 2**32
             study.sampler = optuna.samplers.TPESampler(seed=seed)
+            _refuse_trainings_of_others(run, len(study.trials))
             _check_same(
                 study, {"recipe": json.dumps(to_plain(recipe)), "steps": steps} | sounds, run
             )
@@ -94,10 +94,6 @@ def tune_folders(
                 trial.set_user_attr(_SIZE, size)
                 trial.set_user_attr("recipe", json.dumps(to_plain(guess)))
                 folder = run / "trials" / f"{trial.number:03d}"
-                if (
-                    folder.exists()
-                ):  # of a search whose database is gone: its losses are not this one's
-                    shutil.rmtree(folder)
                 short = _shortened(guess, steps)
             except (AudiodaeError, ValueError) as error:  # no such net
                 say(f"trial {trial.number}: {error}")
@@ -110,9 +106,7 @@ def tune_folders(
                 loss = json.loads((folder / CURVE).read_text("utf-8").splitlines()[-1]).get("loss")
                 if loss is None:  # JSON has no word for it
                     raise Diverged("The validation loss is not a number.")
-            except (
-                Diverged
-            ) as error:  # a rate it did not survive; what else goes wrong ends the search
+            except Diverged as error:  # a rate that was too high; all else ends the search
                 say(f"trial {trial.number}: {error}")
                 raise optuna.TrialPruned(str(error)) from error
             say(f"trial {trial.number}: loss {loss:.4f}, {size:,} parameters, {trial.params}")
@@ -173,6 +167,16 @@ def _why_refused(trials: Sequence[Any]) -> str:
         f"{len(trials)} nets in a row were refused, and the smallest has {min(sizes):,} parameters: allow "
         "more with --most-parameters, or begin with a smaller --recipe."
     )
+
+
+def _refuse_trainings_of_others(run: Path, known: int) -> None:
+    """Raise `AudiodaeError` where trials lie that the study does not know: their losses would be taken."""
+    for folder in sorted((run / "trials").glob("[0-9]*")):
+        if folder.name.isdecimal() and int(folder.name) >= known:
+            raise AudiodaeError(
+                f"{folder} is a training that {run / STUDY_FILE} knows nothing of: move {folder.parent} "
+                "away, or use a new --run."
+            )
 
 
 def _check_same(study: Any, asked: dict[str, Any], run: Path) -> None:
