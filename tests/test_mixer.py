@@ -465,7 +465,7 @@ def test_weights_that_leave_no_category_are_told() -> None:
 
 @pytest.mark.parametrize(("quieter", "share"), [(1.0, 0.0), (0.01, 0.5), (0.0005, 0.06)])
 def test_a_quiet_talker_is_heard_as_often_and_speaks(quieter: float, share: float) -> None:
-    """Whoever mixes sets the level; so of each clip what is loud for it is taken. But nobody speaks in hiss."""
+    """Whoever mixes sets the level; so of each clip what is loud for it is taken. Hiss is no talker."""
     numbers = np.random.default_rng(6)
     speech = np.repeat([0.0, 1.0] * 10, RATE // 4) * numbers.standard_normal(5 * RATE)
     draw = Draw(_corpus(9000 * speech, 9000 * quieter * speech, groups="ab"), True, {})
