@@ -86,6 +86,7 @@ def _is_unclosed(info: AudioInfo, stream: BufferedReader, pipe: PipeReader) -> b
             if head[:4] in _CHUNKS or (named and length <= left - padding - 8):
                 return False
         stream.seek(end)
-        return any(any(block) for block in iter(lambda: stream.read(1 << 16), b""))
+        blocks = iter(lambda: stream.read(1 << 20), b"")
+        return left >> 32 > 0 or any(block.strip(b"\0") for block in blocks)  # room made beforehand
     finally:
         stream.seek(start)
