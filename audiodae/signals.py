@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import sys
 import threading
@@ -16,9 +18,11 @@ OF_TERMINALS = (signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") e
 class Stop:
     """Says, when called, whether a signal to stop came; see `heeding_signals`."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = math.inf) -> None:
         self._came: list[int] = []
         self._waiting = False
+        self._patience_seconds = patience_seconds
+        self._second: threading.Timer | None = None
 
     def __call__(self) -> bool:
         return bool(self._came)
@@ -44,6 +48,15 @@ class Stop:
         self._came.append(number)
         if self._waiting or len(self._came) > 1:
             raise KeyboardInterrupt
+        if math.isfinite(self._patience_seconds):
+            self._second = threading.Timer(self._patience_seconds, os.kill, (os.getpid(), number))
+            self._second.daemon = True
+            self._second.start()
+
+    def over(self) -> None:
+        """The work has ended: no second signal is needed."""
+        if self._second is not None:
+            self._second.cancel()
 
 
 def leave_to_the_parent() -> None:
@@ -53,13 +66,14 @@ def leave_to_the_parent() -> None:
 
 
 @contextmanager
-def heeding_signals() -> Iterator[Stop]:
+def heeding_signals(patience_seconds: float = math.inf) -> Iterator[Stop]:
     """Notes SIGINT, SIGTERM and SIGHUP while it is entered; the second one raises KeyboardInterrupt at once.
 
     When KeyboardInterrupt comes out of it, the others leave with the exit code they stand for. What was
-    ignored at the start stays so: a script's `audiodae clean ... &` is not meant by Ctrl-C.
+    ignored at the start stays so: a script's `audiodae clean ... &` is not meant by Ctrl-C. Where the work
+    has not ended `patience_seconds` after the first signal (it may be stuck in a write), a second is sent.
     """
-    stop = Stop()
+    stop = Stop(patience_seconds)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -75,5 +89,6 @@ def heeding_signals() -> Iterator[Stop]:
             sys.exit(stop.exit_code)
         raise
     finally:
+        stop.over()
         for number, handler in before.items():
             signal.signal(number, handler)

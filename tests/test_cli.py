@@ -639,6 +639,23 @@ def test_a_signal_before_any_sound_came_ends_it(exported_path: Path) -> None:
     assert process.wait(30) in (143, -signal.SIGTERM)
 
 
+def test_a_signal_while_nobody_reads_what_is_piped_on_ends_it(exported_path: Path) -> None:
+    put("long.wav", 60)
+    command = [*AUDIODAE, "clean", "-", "--model", str(exported_path)]
+    with Path("long.wav").open("rb") as source:
+        process = subprocess.Popen(
+            command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    assert process.stdout and process.stderr
+    process.stdout.read(44)  # it is under way; of the rest a pipe takes a part
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert b"Traceback" not in process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
+
+
 def test_in_the_background_of_a_script_it_is_not_meant_by_an_interrupt(exported_path: Path) -> None:
     put("long.wav", 60)
     words = ["clean", "long.wav", "-o", "out.wav", "--model", str(exported_path)]

@@ -40,6 +40,7 @@ _FOR_FILES = (
     *("target", "container", "subtype", "residue", "plot", "vad", "report", "jobs"),
     *("skip_existing", "overwrite", "dry_run"),
 )
+_PATIENCE_SECONDS = 2.0  # with whoever reads what is piped on
 _OF_RAW_PCM = ("sample_rate", "input_channels")
 _FOR_PIPES = (*_OF_RAW_PCM, "encoding")
 
@@ -210,7 +211,7 @@ def _clean_pipe(options: Options, given: dict[str, Any]) -> None:
     from audiodae.recordings.pipe_clean import clean_pipe
 
     denoiser = _load(given)
-    with heeding_signals() as stop:
+    with heeding_signals(_PATIENCE_SECONDS) as stop:
         warnings = clean_pipe(
             sys.stdin.buffer,
             sys.stdout.buffer,
