@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -103,7 +102,7 @@ def check_folders(
 
     Of several processes the first does. Raises `AudiodaeError` as `train_folders`.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not together.is_first():
         return
     recipe, _ = _begun(read_recipe(recipe_path), init, torch.device("cpu"))
     lesson = lesson_of(recipe, torch.device("cpu"))

@@ -23,9 +23,14 @@ from audiodae.signals import OF_TERMINALS
 _launcher: int | None = None  # the process that started this one as one of several
 
 
+def is_first() -> bool:
+    """Whether this is the first of the processes, also before they have come together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(line: str) -> None:
     """On stderr, once for all processes of a training; a terminal that was closed costs no training."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first():
         with contextlib.suppress(OSError, ValueError):
             print(printable(line), file=sys.stderr, flush=True)
 
