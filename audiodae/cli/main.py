@@ -118,9 +118,8 @@ def main(debug: bool) -> None:
     """Clean speech recordings and live speech with a small autoencoder."""
     if sys.stderr is None:  # a shell's `2>&-`
         _hush()
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # as stderr does: names may have letters that it has not
+    # As stderr does: names may have letters that the encoding has not.
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     # Numpy's matrices here are too small to share out; read when numpy is loaded, which is later.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -5,13 +5,11 @@ A file alone and a batch of files on a GPU go through the same lines: one file i
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options
@@ -25,11 +23,8 @@ from audiodae.streaming.whole import OFFLINE_BLOCK_FRAMES
 BLOCK_SECONDS = 4.0
 BLOCK_SAMPLES = 1 << 20  # of all files and channels together, whatever the rate
 
-Samples = NDArray[np.float32]
 Progress = Callable[[float], None]
 """Called with the seconds of audio cleaned since the last call."""
-
-log = logging.getLogger("audiodae")
 
 
 def clean_together(

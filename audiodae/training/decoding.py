@@ -114,8 +114,8 @@ def _decode(files: list[File], mono: Decoder, array_path: Path, index_path: Path
     rates_hz: Counter[int] = Counter()
     start = 0
     with AtomicFile(array_path, _salt()) as array:
-        decoded = _monos([path for path, _, _ in files], mono)
-        for (path, folder, group), answer in zip(files, decoded, strict=True):
+        answers = _monos([path for path, _, _ in files], mono)
+        for (path, folder, group), answer in zip(files, answers, strict=True):
             if isinstance(answer, AudioError):
                 failures[str(path)] = str(answer)
                 continue

@@ -60,14 +60,13 @@ class Draw:
             if clip.power > _NOTHING:
                 break
         room = clip.samples - samples
-        least = _QUIET * clip.power if active else -1.0
         for _ in range(_TRIES if active else 1):
             start = 0 if from_start else int(numbers.integers(min(room, 0), max(room, 0) + 1))
             first, last = max(start, 0), min(start + samples, clip.samples)
             piece = self.corpus.audio[clip.start + first : clip.start + last]
             crop[:] = 0.0
             crop[first - start : first - start + len(piece)] = piece / np.float32(INT16_SCALE)
-            if float(np.square(crop).sum()) > least * len(piece):
+            if not active or float(np.square(crop).sum()) > _QUIET * clip.power * len(piece):
                 break
         return crop
 
