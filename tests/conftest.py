@@ -18,12 +18,15 @@ from audiodae.nets.checkpoint import save_checkpoint
 from audiodae.nets.denoiser import DenoiserConfig, DenoiserNet
 from audiodae.nets.export import export
 from audiodae.signals import OF_TERMINALS
+from audiodae.training import board, trainer
 
 # How long an example takes is no law.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("patient", patient)
 settings.load_profile("patient")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import it by themselves too
+# What is validated on and shown, of trainings in the tests' own process: half of their time was that.
+trainer._VALIDATION_SECONDS = board._SECONDS = 1.0
 torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
 
 

@@ -20,6 +20,7 @@ from test_trainer import RECIPE, train, weights
 from audiodae.cores import can_fork
 from audiodae.signals import OF_TERMINALS, Stop, heeding_signals
 from audiodae.training.ahead import mixed_ahead
+from audiodae.training.learner import Learner
 from audiodae.training.mixer import Mixture
 from audiodae.training.trainer import Trainer
 
@@ -113,13 +114,13 @@ def test_a_stop_while_it_validates_lets_it_and_a_second_one_does_not(
     assert validated == [1] and "saved at step 1 of 30" in capsys.readouterr().err
     # And one that comes with the step under way; the second while that is validated.
     with pytest.raises(KeyboardInterrupt), heeding_signals() as stop:
-        step = Trainer._one_step
+        step = Learner.learn
 
-        def told(self: Trainer, mixture: Mixture) -> float:
+        def told(self: Learner, mixture: Mixture, stopped: Stop) -> float:
             signal.raise_signal(signal.SIGINT)
-            return step(self, mixture)
+            return step(self, mixture, stopped)
 
-        monkeypatch.setattr(Trainer, "_one_step", told)
+        monkeypatch.setattr(Learner, "learn", told)
         train(root, "validating", stop=stop)
     assert validated == [1]
     state = torch.load(root / "validating" / "state.pt", weights_only=True)
@@ -220,16 +221,16 @@ def test_processes_that_train_together_stop_at_the_same_step(root: Path) -> None
 IS_KILLED = """
 import os, signal
 from audiodae.cli.main import main
-from audiodae.training.trainer import Trainer
+from audiodae.training.learner import Learner
 
-step = Trainer._one_step
+step = Learner.learn
 
-def killed(self, mixture):
+def killed(self, mixture, stopped):
     if self.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, mixture)
+    return step(self, mixture, stopped)
 
-Trainer._one_step = killed
+Learner.learn = killed
 main()
 """
 

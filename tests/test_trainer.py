@@ -265,7 +265,7 @@ def _begun_from(root: Path, trained: DenoiserNet, config: DenoiserConfig, run: s
     recipe = Recipe(stages=(Stage(steps=1),), model=config, validation_batches=1)
     mixer = Mixer(read_corpus([root / "speech"], 16000, root / "cache"), None, None, recipe.mix)
     device = torch.device("cpu")
-    return Trainer(recipe, mixer, mixer, root / run, device=device, start_from=trained).net
+    return Trainer(recipe, mixer, mixer, root / run, device=device, start_from=trained).learner.net
 
 
 def test_a_deeper_net_begins_as_the_shallow_one_it_came_from(root: Path) -> None:
@@ -490,13 +490,13 @@ def _trainer(root: Path, run: Path, training: type[Mixer], validation: type[Mixe
 def test_one_bad_batch_spoils_neither_the_weights_nor_the_averages(root: Path) -> None:
     trainer = _trainer(root, root / "holed", Holed, Mixer)
     trainer.train(stop_after_steps=2)
-    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    before = {name: value.clone() for name, value in trainer.learner.net.state_dict().items()}
     trainer.train(stop_after_steps=1)
-    for name, value in trainer.net.state_dict().items():
+    for name, value in trainer.learner.net.state_dict().items():
         assert not value.is_floating_point() or torch.equal(value, before[name]), name
     trainer.train(stop_after_steps=1)
-    assert is_finite(trainer.ema)
-    assert any((v != before[k]).any() for k, v in trainer.net.state_dict().items())
+    assert is_finite(trainer.learner.ema)
+    assert any((v != before[k]).any() for k, v in trainer.learner.net.state_dict().items())
 
 
 def test_a_validation_that_is_no_number_replaces_no_model_and_is_told(
@@ -515,7 +515,7 @@ def test_a_validation_that_is_no_number_replaces_no_model_and_is_told(
     assert torch.load(run / "state.pt", weights_only=True)["step"] == 2  # the weights are good
     state = (run / "state.pt").read_bytes()
     with torch.no_grad():
-        trainer.ema.place.fill_(torch.nan)
+        trainer.learner.ema.place.fill_(torch.nan)
     trainer.train(stop_after_steps=1)
     assert (run / "model.safetensors").read_bytes() == model
     assert (run / "state.pt").read_bytes() == state
@@ -529,7 +529,7 @@ def test_a_new_weight_decay_is_heeded_from_there_on(root: Path) -> None:
     )
     trainer = Trainer(recipe, *mixers, root / "decay", device=torch.device("cpu"))
     assert trainer.step == 1
-    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.5, 0.0]
+    assert [group["weight_decay"] for group in trainer.learner.optimizer.param_groups] == [0.5, 0.0]
 
 
 def test_generated_noise_is_trained_with_and_not_held_out(root: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from test_mixer import write_folder
 from audiodae.cli.main import main
 from audiodae.errors import AudioError
 from audiodae.files.atomic import claimed
+from audiodae.signals import Stop
+from audiodae.training.learner import Learner
 from audiodae.training.mixer import Mixture
 from audiodae.training.recipe import Recipe, read_recipe
 from audiodae.training.trainer import Diverged, Trainer
@@ -157,24 +159,26 @@ def test_a_search_for_something_else_is_not_gone_on_with(root: Path) -> None:
 def test_a_search_that_is_stopped_leaves_out_the_trial_under_way_and_goes_on(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer._one_step
+    step = Learner.learn
     words = ["--speech", "speech", "--noise", "noise", "--recipe", "denoiser.toml", "--run", "stop"]
     words = [str(root / w) if not w.startswith("--") else w for w in words]
     words += ["--steps", "3", "--device", "cpu", "--cache", str(root / "cache"), "--trials", "2"]
     for kill, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
 
-        def told(self: Trainer, mixture: Mixture, kill: signal.Signals = kill) -> float:
+        def told(
+            self: Learner, mixture: Mixture, stopped: Stop, kill: signal.Signals = kill
+        ) -> float:
             if self.step == 2:
                 signal.raise_signal(kill)
-            return step(self, mixture)
+            return step(self, mixture, stopped)
 
-        monkeypatch.setattr(Trainer, "_one_step", told)
+        monkeypatch.setattr(Learner, "learn", told)
         result = CliRunner().invoke(main, ["tune", *words])
         assert result.exit_code == code, result.output
         assert "Stopped: a trial under way is left out" in result.output
         assert "Traceback" not in result.output
     assert not (root / "stop" / "best.toml").exists()
-    monkeypatch.setattr(Trainer, "_one_step", step)
+    monkeypatch.setattr(Learner, "learn", step)
     tune(root, "stop", "denoiser", "--trials", "2")
     assert len(losses(root / "stop")) == 2
 

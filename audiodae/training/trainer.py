@@ -1,4 +1,4 @@
-"""Learning: steps, averaged weights, mixed precision, resume, and a line that says how it goes.
+"""A training: its steps in a run folder, validation, resume, and a line that says how it goes.
 
 Several processes started by `torchrun` share the work: each mixes its own batch, gradients are averaged.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from torch import nn
 
 from audiodae.config import to_plain
 from audiodae.errors import AudiodaeError
@@ -23,35 +22,25 @@ from audiodae.files.atomic import claimed, write_whole
 from audiodae.files.stamp import stamp
 from audiodae.nets.checkpoint import IN_FOLDER, save_checkpoint
 from audiodae.training.ahead import deaths_told, mixed_ahead
-from audiodae.training.averages import (
-    Statistics,
-    average_weights,
-    averaged_copy,
-    is_finite,
-)
 from audiodae.training.board import Board
-from audiodae.training.lessons import Figures, Net, lesson_of
+from audiodae.training.learner import Learner
+from audiodae.training.lessons import Figures, Net
 from audiodae.training.mixer import Mixer, Mixture
-from audiodae.training.optimizers import optimizer_of
 from audiodae.training.pace import Pace
 from audiodae.training.recipe import Recipe
 from audiodae.training.run_state import (
     STATE,
     add_to_curve,
     changes,
-    load_weights,
     read_state,
     write_state,
 )
 from audiodae.training.together import (
     OthersGone,
     agree,
-    average_gradients,
-    rank_and_world,
     say,
     wait_for_all,
 )
-from audiodae.training.warm_start import warm_start
 
 _VALIDATION_SECONDS = 3.0
 _PATIENCE = 20  # steps in a row without a finite loss before giving up
@@ -82,26 +71,21 @@ class Trainer:
     ) -> None:
         self.recipe, self.training, self.validation = recipe, training, validation
         self.run, self.device, self.workers, self.say = run, device, workers, say
-        self.rank, self.world = rank_and_world()
-        self.lesson = lesson_of(recipe, device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)  # the same first weights in every process and every run
-            self.net = self.lesson.build().to(device)
-        straight = start_from is not None and warm_start(self.net, start_from)
-        if not straight and not (run / STATE).exists():
-            self.lesson.prepare(self.net, self._first_mixtures())
-        self.ema = averaged_copy(self.net)
-        self._statistics = Statistics(self.net)
-        self.optimizer = optimizer_of(recipe, self.net)
-        self.step = 0
+        first = None if (run / STATE).exists() else self._first_mixtures()
+        self.learner = Learner(recipe, device, start_from, first)
+        self.rank, self.world = self.learner.rank, self.learner.world
         self.audio_seconds = 0.0
         self._held_out, self._heard = validation.fingerprints(), training.fingerprints()
         self.board: Board | None = None
         self._stopped: Callable[[], bool] = lambda: False
-        self._stop_agreed = False
         self.recent = math.nan  # mean of the last losses
         self._state_was = stamp(run / STATE)
         self._resume()
+
+    @property
+    def step(self) -> int:
+        """How many steps are taken."""
+        return self.learner.step
 
     @property
     def is_over(self) -> bool:
@@ -124,7 +108,7 @@ class Trainer:
         self._stopped = stopped
         if self.world > 1:
             try:
-                agree(self.step, last, self.is_over, (self.net, self.ema))
+                agree(self.step, last, self.is_over, (self.learner.net, self.learner.ema))
             except OthersGone as error:
                 if stopped():
                     raise KeyboardInterrupt from error
@@ -136,7 +120,7 @@ class Trainer:
                     f"{self.recipe.steps}. The model is {self.run / IN_FOLDER}."
                 )
             return
-        self.lesson.check(self.step)
+        self.learner.lesson.check(self.step)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
                 if stamp(self.run / STATE) != self._state_was:
@@ -160,16 +144,14 @@ class Trainer:
         pace = Pace(self.step, self.audio_seconds)
         saved = time.monotonic()
         failures, saved_step, saved_here = 0, self.step, False
-        self.net.train()
+        self.learner.net.train()
         while self.step < last and not self._is_stopping():
             index, within = recipe.stage_at(self.step)
             stage = recipe.stages[index]
-            for group in self.optimizer.param_groups:
-                group["lr"] = stage.rate_at(within)
             try:
                 with deaths_told(), pace.waiting():
                     mixture = next(mixtures)
-                loss = self._one_step(mixture)
+                loss = self.learner.learn(mixture, self._stopped)
             except AudiodaeError as error:
                 if isinstance(error, OthersGone) and self._stopped():
                     break
@@ -177,7 +159,6 @@ class Trainer:
                     with contextlib.suppress(AudiodaeError, OSError):  # the first one is to be told
                         self.save()
                 raise
-            self.step += 1
             self.audio_seconds += stage.batch_size * stage.crop_seconds * self.world
             if math.isfinite(loss):
                 before = self.recent
@@ -219,7 +200,7 @@ class Trainer:
 
     def _is_stopping(self) -> bool:
         """Several processes ask each other with every step: one that ended alone would leave them waiting."""
-        return self._stop_agreed if self.world > 1 else self._stopped()
+        return self.learner.stop_agreed if self.world > 1 else self._stopped()
 
     def _stop(self, good_step: int, saved_step: int) -> NoReturn:
         """Save what is good, say from where the same command goes on, and raise KeyboardInterrupt."""
@@ -255,33 +236,6 @@ class Trainer:
 
         return mixed_ahead(mix, range(self.step, last), self.workers, self.device)
 
-    def _one_step(self, mixture: Mixture) -> float:
-        """The loss; NaN where it or its gradient was no number, and then nothing is learned from it."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self._statistics.keep()
-        # By the step, not from a running stream: a resumed training draws what an unbroken one draws.
-        seed = (((self.recipe.seed * self.world + self.rank) << 32) + self.step) % (1 << 63)
-        draws = torch.Generator(self.device).manual_seed(seed)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)  # of dropout
-            loss = self.lesson.loss(self.net, mixture, self.step, draws)
-        loss.backward()  # type: ignore[no-untyped-call]
-        loss = loss.detach()
-        if self.world > 1:
-            try:
-                loss, self._stop_agreed = average_gradients(self.net, loss, self._stopped())
-            except OthersGone:
-                self._statistics.put_back()  # the step is not taken
-                raise
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
-            self._statistics.put_back()
-            return math.nan
-        self.optimizer.step()
-        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        average_weights(self.ema, self.net, decay)
-        return float(loss)
-
     @torch.no_grad()
     def validate(self) -> Figures:
         """What the lesson says of the averaged weights on fixed mixtures of held-out talkers and noises."""
@@ -289,7 +243,7 @@ class Trainer:
         mixtures = (
             self.validation.batch(i, 8, _VALIDATION_SECONDS).to(self.device) for i in range(count)
         )
-        return self.lesson.figures(self.ema, mixtures)
+        return self.learner.lesson.figures(self.learner.ema, mixtures)
 
     def save(self) -> None:
         """Validate, and write the state to resume from and the averaged weights to use.
@@ -306,28 +260,24 @@ class Trainer:
         about = {"description": self.recipe.description, "licence": self.recipe.licence}
         loss = figures["loss"]
         if good := isinstance(loss, float) and math.isfinite(loss):
-            save_checkpoint(self.run / IN_FOLDER, self.ema, {**about, "training": figures})
+            save_checkpoint(self.run / IN_FOLDER, self.learner.ema, {**about, "training": figures})
         else:
             self.say(
                 f"The validation loss at step {self.step} is not a number: no model is written, and one "
                 "that is there stays. Look at the held-out sounds, or lower the learning rate."
             )
         # With good weights it was the sounds; with bad ones the state before is what to go on with.
-        if good or (is_finite(self.net) and is_finite(self.ema)):
+        if good or self.learner.is_finite():
             self._write_state()
         add_to_curve(self.run, figures)
         self.say(
             "  ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float | int))
         )
         if self.board is not None and good:  # last: what may be missing must cost nothing else
-            self.board.show(self.step, figures, self.ema, self.validation)
+            self.board.show(self.step, figures, self.learner.ema, self.validation)
 
     def _write_state(self) -> None:
-        state = {
-            "net": self.net.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
+        state = self.learner.state() | {
             "audio_seconds": self.audio_seconds,
             "training_loss": self.recent,
             "held_out": self._held_out,
@@ -342,14 +292,9 @@ class Trainer:
         state = read_state(self.run, self.recipe, self.device)
         if state is None:
             return
-        load_weights(self.run, self.net, state["net"])
-        self.step, self.audio_seconds = state["step"], state["audio_seconds"]
+        self.learner.restore(self.run, state)
+        self.audio_seconds = state["audio_seconds"]
         self.recent = float(state.get("training_loss", math.nan))
-        self.ema.load_state_dict(state["ema"])
-        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
-            group["weight_decay"] = decay  # the recipe's, which may be new
         if self.rank == 0 and not self.is_over:
             self.say(f"resumed {self.run} at step {self.step}")
             for line in changes(state, self.recipe, self._held_out, self._heard, self.world):
