@@ -29,11 +29,15 @@ def test_where_nothing_can_be_written_is_told_before_the_corpus_is_read(
 ) -> None:
     monkeypatch.setattr(training, "corpora_of", lambda *_: pytest.fail("the corpus is read"))
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
     with no_special_rights():
-        for run, words in (("file", "is a file"), ("locked/a/b", "you may not write in .*locked")):
+        for run, words in (
+            *(("file", "file is none"), ("link/run", "link is none")),
+            ("locked/a/b", "you may not write in .*locked"),
+        ):
             with pytest.raises(AudiodaeError, match=words):
                 train_folders([tmp_path], [], [], None, tmp_path / run)
     assert not any(locked.iterdir())

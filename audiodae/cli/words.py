@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from audiodae.errors import AudiodaeError
+from audiodae.files.place import nearest_there
 from audiodae.installed import is_installed
 from audiodae.nets.device import cleaning_device
 
@@ -71,8 +72,8 @@ def check_report(path: Path, overwrite: bool) -> None:
 
     if path.suffix.lower() != ".json":
         raise click.UsageError(f"--report {path}: the report is JSON, give a name ending in .json.")
-    folder = next(place for place in path.absolute().parents if os.path.lexists(place))
-    if not folder.is_dir():
+    folder = nearest_there(path.absolute().parent)
+    if not os.path.isdir(folder):
         raise AudiodaeError(f"The report {path} cannot be written: {folder} is not a folder.")
     if not overwrite and os.path.lexists(path) and not is_report(path):
         raise AudiodaeError(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audiodae.errors import PlanError
 from audiodae.files.formats import check_subtype
+from audiodae.files.place import nearest_there
 from audiodae.recordings.job import Job
 from audiodae.recordings.manifest import MANIFEST_NAME, Outputs
 from audiodae.recordings.options import Options
@@ -77,8 +78,8 @@ def plan(
 
 def _refuse_no_folder(folder: Path) -> None:
     """What is there under the name of a folder for outputs, or of one above it, must be one."""
-    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
-    if there is not None and not os.path.isdir(there):
+    there = nearest_there(folder)
+    if not os.path.isdir(there):
         what = "a link that leads to no folder" if there.is_symlink() else "a file"
         raise PlanError(
             f"{folder} is to be a folder for outputs, but {there} is {what}: give another name."

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from audiodae.config import in_json, to_plain
 from audiodae.errors import AudiodaeError
 from audiodae.files.atomic import reason, write_whole
+from audiodae.files.place import nearest_there
 from audiodae.training.recipe import Recipe
 
 STATE = "state.pt"
@@ -29,10 +30,10 @@ _WHOLE = ("net", "ema", "optimizer", "step", "audio_seconds")
 
 def check_folder(run: Path) -> None:
     """Raise `AudiodaeError` where a training could write nothing: known before minutes of decoding."""
-    there = next(path for path in (run.absolute(), *run.absolute().parents) if path.exists())
-    if not there.is_dir():
+    there = nearest_there(run)
+    if not os.path.isdir(there):
         raise AudiodaeError(
-            f"{run} cannot be a run folder: {there} is a file. Choose another name."
+            f"{run} cannot be a run folder: {there} is none. Choose another name."
         )
     effective = os.access in os.supports_effective_ids
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=effective):
