@@ -323,6 +323,16 @@ def test_a_copied_state_resumes_bit_by_bit(net, sample_rate, at, block_frames):
         assert np.array_equal(run(other, x[:, at:]), wanted)
 
 
+def test_the_state_of_a_stream_that_has_heard_nothing_begins_another_anew(net):
+    x = noise(3000)
+    streamer, other = Streamer(net), Streamer(net)
+    beginning = streamer.state
+    wanted = run(streamer, x)
+    other.feed(noise(2000, seed=1))
+    other.state = beginning
+    assert np.array_equal(run(other, x), wanted)
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_a_copied_stream_goes_on_by_itself(net, copied):
     x, other = noise(6000), noise(3000, seed=1)

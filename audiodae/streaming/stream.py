@@ -97,7 +97,7 @@ class Streamer:
         rates = self.sample_rate, net.sample_rate
         self._down = Resampler(*rates, rows=self._signals, home=self._home)
         self._up = Resampler(*rates[::-1], rows=self._signals, home=self._home)
-        self._form = Form("numpy", "float32", "cpu", self._layout.fewest_dimensions)
+        self._form = Form("numpy", "=f4", "cpu", self._layout.fewest_dimensions)
         at_model_rate = self._frames.step_samples - 1 + net.stft.tail_samples + self._up.lookahead
         self._latency = self._down.lookahead + at_model_rate * self.sample_rate // net.sample_rate
         self._restart()
