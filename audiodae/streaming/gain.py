@@ -32,19 +32,13 @@ def gain(mask: Array, mix: float, attenuation_limit_db: float | None) -> Array:
 
 
 def limit_attenuation(mask: Array, floor: float) -> Array:
-    """Lift a complex mask's magnitude to at least `floor` (0 to 1); larger values stay as they are.
+    """Lift the real part of a complex mask (magnitude at most 1) to at least `floor`, 0 to 1.
 
-    What is lifted leans towards the input's own phase, the more the further it is lifted: the phase
-    of a nearly closed mask is chance, and would be heard once it is opened. At `floor` 1 nothing is
-    attenuated and nothing is turned: the mask is one.
+    What comes out has so much of the input in it, at the input's own phase, in every part of every frame
+    and so in their sum: a floor for magnitudes alone would let overlapping frames cancel each other. At
+    `floor` 1 nothing is attenuated and nothing is turned: the mask is one.
     """
     xp = array_namespace(mask)
-    if floor >= 1.0:
-        return xp.ones_like(mask)
-    magnitude = xp.abs(mask)
-    # 1 at the floor, 0 when closed; the nearer the floor is to one, the sooner it is 0.
-    own = xp.clip(magnitude / max(floor, _SILENT), 0.0, 1.0) ** (1.0 / (1.0 - floor))
-    direction = own * mask / xp.clip(magnitude, _SILENT, None) + (1.0 - own)
-    length = xp.abs(direction)
-    lifted = xp.where(length > 1e-3, floor * direction / xp.clip(length, 1e-3, None), floor)
-    return xp.where(magnitude >= floor, mask, lifted)
+    real = xp.clip(xp.real(mask), floor, 1.0)
+    reach = xp.sqrt(1.0 - real * real)  # within the unit disc
+    return real + 1j * xp.clip(xp.imag(mask), -reach, reach)

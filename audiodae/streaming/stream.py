@@ -45,9 +45,8 @@ class Streamer:
             cleans every channel alone; "mid" cleans the mean of the channels and puts it on all.
         mix: 1 is the cleaned sound, 0 the input (with "mid" the mean of its channels), delayed alike so
             that the two never phase.
-        attenuation_limit_db: no part of a frame is turned down by more (where frames overlap, steady tones
-            may be, by some dB, from limits of 20 dB on); None (or infinity) is no limit, and 0 leaves the
-            input as it is (up to half the model's rate, see above).
+        attenuation_limit_db: nothing is turned down by more; None (or infinity) is no limit, and 0 leaves
+            the input as it is (up to half the model's rate, see above).
         block_frames: frames the net works on at a time. 1 is the lowest latency, more is faster.
 
     Samples that are NaN, infinite or absurdly loud count as 0 and are counted in `nonfinite`. Raises
