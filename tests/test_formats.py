@@ -49,6 +49,19 @@ def test_what_can_be_written_keeps_rate_channels_and_length(
         assert (reader.info.sample_rate, back.shape) == (sample_rate, sound.shape)
 
 
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [kept for kept in WRITABLE if kept[1].startswith(("PCM", "ALAC", "FLOAT", "DOUBLE"))],
+)
+def test_the_loudest_noise_comes_back_from_whatever_loses_nothing(tmp_path, container, subtype):
+    noise = np.random.default_rng(0).uniform(-1, 0.99, (2, 5000)).astype(np.float32)
+    with Writer(tmp_path / "x", 16000, 2, container, subtype) as writer:
+        writer.write(noise)
+    step = 2.0 ** -min((formats.integer_bits(subtype) or 24) - 1, 23)
+    with Reader(tmp_path / "x") as reader:
+        assert np.abs(reader.read(6000) - noise).max() <= step / 2
+
+
 @pytest.mark.parametrize(("container", "subtype"), WRITABLE)
 def test_a_file_stays_what_it_is(container, subtype):
     assert output_format(info_of(container, subtype)) == (container, subtype, ".xyz")
@@ -64,6 +77,9 @@ def test_a_file_stays_what_it_is(container, subtype):
         (("VOC", "PCM_U8"), ("WAV", "PCM_U8", ".wav")),
         (("PAF", "PCM_24"), ("WAV", "PCM_24", ".wav")),
         (("XI", "DPCM_16"), ("WAV", "PCM_16", ".wav")),
+        (("CAF", "ALAC_16"), ("CAF", "ALAC_16", ".xyz")),
+        (("CAF", "ALAC_20"), ("CAF", "PCM_24", ".xyz")),
+        (("CAF", "ALAC_32"), ("CAF", "PCM_32", ".xyz")),
     ],
 )
 def test_what_cannot_be_kept_becomes_its_documented_neighbour(source, result):

@@ -7,6 +7,7 @@ elsewhere:
 - read through ffmpeg (m4a, mp4, webm...): WAV, 16 bits, or as many as a lossless source has;
 - relics that store a rounded rate or padded lengths (XI, WVE, VOC, HTK, SDS, PAF, SVX, MPC2K): WAV;
 - ADPCM, GSM, DWVW and 8-bit or companded AIFF, which pad or re-damage: 16-bit PCM, same container;
+- ALAC of more than 16 bits, where libsndfile turns loud noise into other sound: PCM, same container;
 - MPEG layers I and II: layer III, which libsndfile can write.
 """
 
@@ -78,7 +79,9 @@ _STORED_BYTES = {
 LEAST_MP3_KBPS = 64
 MOST_COMPRESSION = 0.99  # libsndfile takes up to 1, but LAME no level that rounds to it: refused
 _CODECS = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
-_EXACT = frozenset(_INTEGER_BITS) | {"FLOAT", "DOUBLE"} | _CODECS
+_EXACT = (
+    frozenset(_INTEGER_BITS) - {"ALAC_20", "ALAC_24", "ALAC_32"} | {"FLOAT", "DOUBLE"} | _CODECS
+)
 _SIZED_64 = frozenset({"RF64", "W64", "CAF", "FLAC", "OGG", "MP3", "NIST", "IRCAM"})
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
