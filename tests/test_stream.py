@@ -109,6 +109,13 @@ def test_single_samples_give_the_same_bits(net):
     assert np.array_equal(run(streamer, x, [1] * 899), run(streamer, x))
 
 
+@pytest.mark.parametrize("length", [1, 7, 64])
+def test_the_mean_of_many_channels_is_the_same_bits_in_small_chunks(net, length):
+    x = noise(8, 448)
+    streamer = Streamer(net, channels=8, link="mid", mix=0.0)
+    assert np.array_equal(run(streamer, x, [length] * (448 // length - 1)), run(streamer, x))
+
+
 @given(
     sample_rate=st.sampled_from(RATES) | st.integers(8000, 192000),
     block_frames=st.integers(1, 5),
