@@ -94,6 +94,16 @@ def test_string_tags_are_kept(tmp_path, suffix):
     assert info(again).tags == TAGS
 
 
+@pytest.mark.parametrize(
+    ("container", "endian"), [("WAV", "FILE"), ("WAV", "BIG"), ("RF64", "FILE")]
+)
+def test_a_track_number_by_its_other_name_is_kept(tmp_path, container, endian):
+    path = tmp_path / "x.wav"
+    write(path, noise(), 48000, container, "PCM_16", TAGS, endian=endian)
+    path.write_bytes(path.read_bytes().replace(b"ITRK", b"IPRT"))
+    assert info(path).tags == TAGS
+
+
 LONG = "Gespräch mit Jürgen Müller 🎙 über das Wetter in Köln; " * 9  # more than seven bits of bytes
 
 

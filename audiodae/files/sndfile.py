@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from audiodae.errors import AudioError
-from audiodae.files import id3, vorbis_comments
+from audiodae.files import id3, riff_info, vorbis_comments
 from audiodae.files.formats import AudioInfo, check_layout, is_lossy
 from audiodae.files.wav import is_placeholder
 from audiodae.sound.channel_order import from_ogg, speakers_in_ogg
@@ -43,6 +43,13 @@ _TAGS_BYTES = {"WAV": 15_000, "WAVEX": 15_000, "RF64": 15_000, "AIFF": 60_000, "
 _TAGS_BYTES |= {"OPUS": 50_000}
 # It cuts the software, signed by itself, to 127 bytes; amid a character, that is memory freed twice (FLAC).
 _SOFTWARE_BYTES = 100
+
+# What it does not read, in the words of other programs.
+_OTHER_TAGS = {
+    "MP3": id3.texts,
+    **dict.fromkeys(("FLAC", "OGG"), vorbis_comments.texts),
+    **dict.fromkeys(("WAV", "WAVEX", "RF64"), riff_info.texts),
+}
 
 
 def tags_that_fit(tags: dict[str, str], container: str, subtype: str) -> dict[str, str]:
@@ -195,8 +202,8 @@ def _describe(path: Path, file: SequentialFile, size_bytes: int) -> AudioInfo:
 
 
 def _tags(path: Path, file: SequentialFile) -> dict[str, str]:
-    reader = {"MP3": id3, "FLAC": vorbis_comments, "OGG": vorbis_comments}.get(file.format)
+    reader = _OTHER_TAGS.get(file.format)
     if reader is None:
         return file.text_tags
     with open(path, "rb") as start:
-        return reader.texts(start) | file.text_tags
+        return reader(start) | file.text_tags
