@@ -1,9 +1,11 @@
 """What somebody may write whose types are checked strictly: every annotation here is what they rely on."""
+# mypy: warn-unused-ignores
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, closing
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,3 +34,6 @@ async def listen() -> None:
 
 
 asyncio.run(listen())
+
+if TYPE_CHECKING:  # a misspelt name is told, not taken for anything
+    misspelt = audiodae.Denoizer  # type: ignore[attr-defined]
