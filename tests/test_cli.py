@@ -540,6 +540,15 @@ def test_a_full_disk_behind_a_pipe_is_told(exported_path: Path) -> None:
     assert b"disk is full" in done.stderr and b"Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_a_full_disk_under_what_is_printed_is_told(words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*AUDIODAE, *words], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert b"disk is full" in done.stderr and b"Traceback" not in done.stderr
+
+
 # ---------------------------------------------------------------------------------------- signals
 
 

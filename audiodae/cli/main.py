@@ -9,6 +9,8 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -62,31 +64,41 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _told(ctx):  # --help and --version speak here
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _told(ctx):
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(INTERRUPTED)
-        except ModuleNotFoundError as error:
-            if ctx.params.get("debug") or error.name not in _EXTRAS:
-                raise
-            extra = _EXTRA_OF_COMMAND.get(ctx.invoked_subcommand or "", _EXTRAS[error.name])
-            command = f"pip install 'audiodae[{extra}]'"
-            click.echo(
-                f"Error: This needs {error.name}, which is not installed: run `{command}`.",
-                err=True,
-            )
-            ctx.exit(1)
-        except BrokenPipeError:
-            # Whoever read our output has left; closing must not fail for that once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(BROKEN_PIPE)
-        except (AudiodaeError, OSError) as error:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: {printable(_sentence(error))}", err=True)
-            ctx.exit(1)
+
+
+@contextmanager
+def _told(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        ctx.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if ctx.params.get("debug") or error.name not in _EXTRAS:
+            raise
+        extra = _EXTRA_OF_COMMAND.get(ctx.invoked_subcommand or "", _EXTRAS[error.name])
+        command = f"pip install 'audiodae[{extra}]'"
+        click.echo(
+            f"Error: This needs {error.name}, which is not installed: run `{command}`.",
+            err=True,
+        )
+        ctx.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has left; closing must not fail for that once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ctx.exit(BROKEN_PIPE)
+    except (AudiodaeError, OSError) as error:
+        if ctx.params.get("debug"):
+            raise
+        click.echo(f"Error: {printable(_sentence(error))}", err=True)
+        ctx.exit(1)
 
 
 def _sentence(error: AudiodaeError | OSError) -> str:
