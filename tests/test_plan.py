@@ -352,6 +352,14 @@ def test_a_pattern_mirrors_the_tree_below_its_fixed_part(pattern: str, targets: 
     assert sorted(pairs(plan([pattern], "out", Options())).values()) == targets
 
 
+def test_a_pattern_knows_no_upper_case_where_the_system_knows_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    touch("rec/A.WAV", "rec/b.wav")
+    monkeypatch.setattr(os.path, "normcase", str.lower)  # as on Windows
+    assert list(pairs(plan(["rec/**/*.wav"], "out", Options()))) == ["rec/A.WAV", "rec/b.wav"]
+
+
 def test_folders_of_other_things_and_of_outputs_may_fit_a_pattern() -> None:
     touch("rec/a.wav", "rec/notes/b.txt", "rec/out/a.wav", "rec/vad/a.wav.json")
     options = Options(overwrite=True, vad=Path("rec/vad"))

@@ -8,7 +8,7 @@ import stat
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -174,12 +174,12 @@ def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a path fits a glob, part by part; `**` stands for any number of folders."""
+    """Whether a path fits a glob, part by part, as the system compares names; `**` is any folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
         return any(_fits(parts[i:], pattern[1:] or ("*",)) for i in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _is_audio(path: Path) -> bool:
