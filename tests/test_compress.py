@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from sounds import read, write
 from tasks_model import RATE, machine
 
 from audiodae.cli.main import main
-from audiodae.errors import AudioError, CheckpointError
+from audiodae.errors import AudiodaeError, AudioError, CheckpointError
 from audiodae.latent.adae_file import Compressed, from_bytes, to_bytes
 from audiodae.latent.compress import compress, compress_file, decompress, decompress_file
 from audiodae.latent.latent_code import LARGEST, pack, unpack
-from audiodae.recordings.walk import recordings
+from audiodae.recordings.sources import Found
+from audiodae.recordings.walk import mirrored, recordings
 
 pytest.importorskip("constriction", reason="the extra `families` is not installed")
 pytest.importorskip("librosa", reason="the extra `families` is not installed")
@@ -185,6 +187,14 @@ def test_what_is_given_twice_is_done_once_and_keeps_its_first_place(
     back = run("decompress", "small", "small/sub", "-o", "large/")
     assert back.exit_code == 0 and os.path.isfile("large/sub/b.wav")
     assert sorted(os.listdir("large")) == ["a.wav", "sub"]
+
+
+def test_two_results_of_one_name_but_for_its_case_are_refused_where_they_are_one_file(monkeypatch):
+    found = [Found(Path(name), Path(name)) for name in ("talk.wav", "Talk.flac")]
+    assert len(set(mirrored(found, "small/", ".adae").values())) == 2
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(AudiodaeError, match="would both become"):
+        mirrored(found, "small/", ".adae", overwrite=True)
 
 
 def test_nothing_is_replaced_unless_asked(tmp_path, plain_model):

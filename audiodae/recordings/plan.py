@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from audiodae.recordings.job import Job
 from audiodae.recordings.manifest import MANIFEST_NAME, Outputs
 from audiodae.recordings.options import Options
 from audiodae.recordings.settled import settled
-from audiodae.recordings.sources import Finder
+from audiodae.recordings.sources import Finder, place_of
 from audiodae.recordings.targets import is_one_file, job_of, names_a_file
 
 
@@ -87,11 +85,11 @@ def _refuse_no_folder(folder: Path) -> None:
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:
-    recordings = {_place(job.source): job.source for job in jobs}
+    recordings = {place_of(job.source): job.source for job in jobs}
     claimed: dict[str, Path] = {}
     for job in jobs:
         for output in job.outputs:
-            place = _place(output)
+            place = place_of(output)
             if place in recordings or _is_spelled_otherwise(output, job.source):
                 raise PlanError(
                     f"{output} would replace the recording {recordings.get(place, job.source)}: "
@@ -118,13 +116,3 @@ def _is_spelled_otherwise(output: Path, source: Path) -> bool:
         and os.path.samefile(output, source)
         and os.path.realpath(output.parent) == os.path.realpath(source.parent)
     )
-
-
-def _place(path: Path) -> str:
-    """What makes two paths one file: links resolved, letters compared as the system does."""
-    place = os.path.join(os.path.realpath(path.parent), path.name)
-    if os.path.islink(path):
-        place = os.path.realpath(path)
-    if sys.platform in ("darwin", "win32"):
-        place = unicodedata.normalize("NFC", place).casefold()
-    return place

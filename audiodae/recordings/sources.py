@@ -5,6 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import sys
+import unicodedata
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -134,6 +136,16 @@ def once(found: Iterable[Found]) -> list[Found]:
         place = os.path.join(os.path.realpath(item.source.parent), item.source.name)
         first.setdefault(place, item)
     return list(first.values())
+
+
+def place_of(path: Path) -> str:
+    """What makes two paths one file: links resolved, letters compared as the system does."""
+    place = os.path.join(os.path.realpath(path.parent), path.name)
+    if os.path.islink(path):
+        place = os.path.realpath(path)
+    if sys.platform in ("darwin", "win32"):
+        place = unicodedata.normalize("NFC", place).casefold()
+    return place
 
 
 def walk(folder: Path, closed: Collection[str] = ()) -> Iterator[tuple[Path, str]]:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from audiodae.errors import AudiodaeError
 from audiodae.recordings.report import explain
-from audiodae.recordings.sources import Finder, Found, once
+from audiodae.recordings.sources import Finder, Found, once, place_of
 
 T = TypeVar("T")
 
@@ -75,8 +75,8 @@ def mirrored(
             goes = item.source.with_suffix(suffix)
         else:
             goes = folder if named else folder / item.relative.with_suffix(suffix)
-        place = os.path.realpath(goes)
-        if place == os.path.realpath(item.source):
+        place = place_of(goes)
+        if place == place_of(item.source):
             raise AudiodaeError(
                 f"What becomes of {item.source} would replace it: give another place with -o."
             )
