@@ -169,6 +169,13 @@ def test_griffin_lim_works_where_its_library_may_write_nothing() -> None:
         "else: raise AssertionError('it needs no place')\n"
         "_have_a_place_to_cache()\n"
         "import_module('librosa.core.notation')\n"  # all of it takes half a minute to compile
+        "import importlib\n"
+        "from audiodae.errors import AudiodaeError\n"
+        "def homeless(_): raise RuntimeError('could not determine the home directory')\n"
+        "importlib.import_module = homeless\n"  # what it says to a user without one
+        "try: _have_a_place_to_cache()\n"
+        "except AudiodaeError as error: assert 'set HOME' in str(error)\n"
+        "else: raise AssertionError('it needs no home')\n"
     )
     nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
     done = subprocess.run(

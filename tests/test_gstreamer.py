@@ -363,6 +363,16 @@ def test_an_environment_that_is_gone_is_told(home, tmp_path, monkeypatch):
     assert result.exit_code == 1 and "install it there again" in result.output
 
 
+def test_who_has_no_home_is_told_what_to_say(tmp_path, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for command in ("install", "remove"):
+        result = run(tmp_path, monkeypatch, command)
+        assert result.exit_code == 1 and "--path" in result.output, result.output
+
+
 def test_removing_it_takes_the_file_away(tmp_path, monkeypatch):
     from audiodae.live.plugin import install
 

@@ -56,7 +56,12 @@ except ImportError as error:
 
 def default_folder() -> Path:
     """Where GStreamer's Python loader looks in a home (not in ~/.local/share, as GStreamer does)."""
-    return Path.home() / ".gstreamer-1.0" / "plugins"
+    try:
+        return Path.home() / ".gstreamer-1.0" / "plugins"
+    except RuntimeError as error:  # of a user whom the system does not know
+        raise AudiodaeError(
+            "There is no home folder, where GStreamer would look: say with --path where."
+        ) from error
 
 
 def install(folder: Path | None = None) -> Path:

@@ -61,3 +61,10 @@ def _have_a_place_to_cache() -> None:
             "compiles anew each time, for half a minute: set NUMBA_CACHE_DIR to a folder of your own."
         )
         setattr(numba.config, "CACHE_DIR", folder)  # noqa: B010 - it has no such name for mypy
+        try:
+            importlib.import_module("librosa.core.spectrum")
+        except RuntimeError as error:  # it asks for a home, too
+            raise AudiodaeError(
+                f"Librosa, which turns spectrograms into sound, cannot be loaded ({error}): set HOME to a "
+                "folder of your own."
+            ) from error
