@@ -230,6 +230,17 @@ def test_an_export_whose_description_cannot_be_written_changes_nothing(small):
     assert not list(small.parent.glob(".*.part"))
 
 
+def test_only_an_earlier_export_is_replaced(small, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"a model that somebody else made")
+    with pytest.raises(AudiodaeError, match="no export of audiodae"):
+        export(small, path)
+    assert path.read_bytes() == b"a model that somebody else made"
+    path.write_bytes(b"")
+    made = export(small, path).read_bytes()
+    assert made and export(small, path).read_bytes() == made
+
+
 def test_a_foreign_onnx_model_is_refused(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy")

@@ -33,6 +33,7 @@ from audiodae.nets.features import FEATURE_CHANNELS, FLOOR_POWER, band_matrix
 from audiodae.nets.onnx_net import AFTER, FEATURES, FORMAT, MASK
 
 OPSET = 17
+_PRODUCER, _START_BYTES = "audiodae", 64
 _HOW_TO = (
     "B (bands x bins): row k of band_matrix is [first bin, weights from there on], the rest is 0. "
     "A frame: n_fft samples times window, hop_length after the last; real FFT: spectrum s of n_fft/2+1 bins. "
@@ -49,7 +50,7 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
 
     Where it lands beside the weights under their name, their JSON notes its SHA-256: then
     `audiodae.load()` takes it for the engine "onnx". Raises `CheckpointError` for a bad model and
-    `AudiodaeError` when the package `onnx` is missing.
+    `AudiodaeError` when the package `onnx` is missing or something else has the target's name.
     """
     source = checkpoint_path(name_or_path, "denoiser")
     card = describe(source)
@@ -59,6 +60,10 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
         raise AudiodaeError(f"The export goes into {path}: give a name ending in .onnx.")
     if not path.absolute().parent.is_dir():
         raise AudiodaeError(f"{path} cannot be written: its folder is not there.")
+    if path.is_file() and not _is_ours(path):
+        raise AudiodaeError(
+            f"{path} exists already and is no export of audiodae: choose another name with -o."
+        )
     data = _graph(net, _metadata(net, card))
     with contextlib.ExitStack() as files:
         # Neither gets its name before both are written: the weights and what is beside them stay a whole.
@@ -69,6 +74,13 @@ def export(name_or_path: str | os.PathLike[str], target: str | os.PathLike[str])
             about.write((json.dumps(card, indent=2) + "\n").encode())
         exported.write(data)
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether nothing is lost when it is replaced: an export of ours says so at its beginning."""
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    return not start or _PRODUCER.encode() in start
 
 
 class _Core(nn.Module):
@@ -114,7 +126,7 @@ def _graph(net: DenoiserNet, metadata: dict[str, str]) -> bytes:
         )
     model = onnx.load_from_string(file.getvalue())
     onnx.helper.set_model_props(model, metadata)
-    model.producer_name, model.graph.name = "audiodae", "denoiser"
+    model.producer_name, model.graph.name = _PRODUCER, "denoiser"
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
