@@ -32,7 +32,9 @@ _FOLDER = FilledPath(exists=True, file_okay=False, path_type=Path)
     help="Also write the figures of every clip.",
 )
 @click.option(
-    "--dnsmos-every", type=click.IntRange(0), help="DNSMOS of every Nth clip; 0: of none."
+    "--dnsmos-every",
+    type=click.IntRange(0),
+    help="DNSMOS of every Nth clip; 0: of none.  [default: of all, where it is installed]",
 )
 @click.option("--limit", type=click.IntRange(1), help="Measure only the first N clips.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")

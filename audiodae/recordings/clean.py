@@ -48,7 +48,8 @@ def clean_file(
     """Clean one file of any length into another of the same rate, channels, format and length.
 
     `target` None is `NAME-clean.EXT` beside the source; in a folder, the file keeps its name.
-    `denoiser` is what `audiodae.load()` returns, or a model's name. Raises AudiodaeError when it cannot be
+    `denoiser` is what `audiodae.load()` returns, or a model's name; `options` are those of the command, such
+    as `audiodae.recordings.options.Options(overwrite=True, mix=0.9)`. Raises AudiodaeError when it cannot be
     done, and then nothing is left under the target's name.
     """
     if os.path.isdir(source):
@@ -78,8 +79,9 @@ def clean_folder(
     """Clean all audio below a folder into a mirrored tree; a report as each file is finished.
 
     `target` None is `NAME-clean` beside the folder. A file that fails is reported and the others go
-    on. Raises AudiodaeError at once, before any work, when the folder is missing or holds no audio,
-    or when outputs would fall on each other. On a CPU `jobs` processes share the files.
+    on. `denoiser` and `options` are as for `clean_file`. Raises AudiodaeError at once, before any work, when
+    the folder is missing or holds no audio, or when outputs would fall on each other. On a CPU `jobs`
+    processes share the files.
     """
     if not os.path.isdir(source):
         raise AudioError(f"{source} is not a folder: give the path of one, or use clean_file.")
