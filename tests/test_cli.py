@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -538,6 +539,21 @@ def test_a_full_disk_behind_a_pipe_is_told(exported_path: Path) -> None:
         )
     assert done.returncode == 1
     assert b"disk is full" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_pattern_mirrors_its_tree_on_windows_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rec/deeper").mkdir(parents=True)
+    Path("rec/deeper/a.wav").write_bytes(wav(noise(RATE)))
+    windows = SimpleNamespace(**{**vars(os), "name": "nt"})  # where click expands arguments itself
+    monkeypatch.setattr(click.core, "os", windows)
+    words = ["clean", "rec/**/*.wav", "-o", "out", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["audiodae", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == ["rec/deeper/a.wav", "->", "out/deeper/a.wav"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

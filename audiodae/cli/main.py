@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -54,6 +55,10 @@ _STDERR = 2
 
 class Commands(click.Group):
     """Loads commands lazily; turns errors into a sentence and an exit code, never a traceback."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        # On Windows click would make file names of a quoted pattern, and the tree below it would be lost.
+        return super().main(*args, **{"windows_expand_args": False} | more)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
