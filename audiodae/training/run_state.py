@@ -32,9 +32,7 @@ def check_folder(run: Path) -> None:
     """Raise `AudiodaeError` where a training could write nothing: known before minutes of decoding."""
     there = nearest_there(run)
     if not os.path.isdir(there):
-        raise AudiodaeError(
-            f"{run} cannot be a run folder: {there} is none. Choose another name."
-        )
+        raise AudiodaeError(f"{run} cannot be a run folder: {there} is none. Choose another name.")
     effective = os.access in os.supports_effective_ids
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=effective):
         raise AudiodaeError(
