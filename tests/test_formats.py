@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from audiodae.errors import AudioError
 from audiodae.files import formats
 from audiodae.files.audio import AudioInfo, Reader, Writer, output_format
+from audiodae.files.samples import quantise
 
 WRITABLE = [
     (container, subtype)
@@ -129,7 +130,7 @@ def test_integers_go_through_floats_unchanged(bits, data):
     step = max(1, 2 ** (bits - 24))
     values = data.draw(st.lists(st.integers(-top // step, top // step - 1), min_size=1))
     integers = np.array(values, np.int64) * step
-    back, clipped = formats.quantise((integers / top).astype(np.float32), bits)
+    back, clipped = quantise((integers / top).astype(np.float32), bits)
     assert clipped == 0
     assert np.array_equal(back, integers)
 
@@ -137,7 +138,7 @@ def test_integers_go_through_floats_unchanged(bits, data):
 @given(st.floats(-4, 4, width=32), st.sampled_from([8, 16, 20, 24, 32]))
 def test_quantising_is_off_by_half_a_step_or_clamped_and_counted(x, bits):
     top = 2 ** (bits - 1)
-    integer, clipped = formats.quantise(np.array([x], np.float32), bits)
+    integer, clipped = quantise(np.array([x], np.float32), bits)
     assert clipped == (round(float(x) * top) > top - 1 or round(float(x) * top) < -top)
     nearest = min(max(float(x) * top, -top), top - 1)
     assert abs(int(integer[0]) - nearest) <= 0.5

@@ -16,9 +16,10 @@ import numpy as np
 import soundfile
 
 from audiodae.errors import AudioError
-from audiodae.files import ffmpeg, formats
+from audiodae.files import ffmpeg
 from audiodae.files.atomic import TEMP_PREFIX, reason
-from audiodae.files.formats import AUDIO_SUFFIXES, AudioInfo, output_format
+from audiodae.files.formats import AUDIO_SUFFIXES, FFMPEG_SUFFIXES, AudioInfo, output_format
+from audiodae.files.samples import silence_nonfinite
 from audiodae.files.sndfile import SndfileSource
 from audiodae.files.unclosed_wav import UnclosedWavSource
 from audiodae.files.unread import ends_early, told
@@ -107,7 +108,7 @@ class Reader:
         if len(frames) < n:
             self._at_end = True
             self._check_end()
-        samples, nonfinite = formats.silence_nonfinite(frames)
+        samples, nonfinite = silence_nonfinite(frames)
         self.nonfinite += nonfinite
         return np.ascontiguousarray(samples.T)
 
@@ -173,7 +174,7 @@ def _probe_with_ffmpeg(path: Path, error: soundfile.LibsndfileError) -> AudioInf
             return ffmpeg.probe(path)
         except AudioError as second:
             raise AudioError(f"{second} (libsndfile said: {said}.)") from error
-    if path.suffix.lower() in formats.FFMPEG_SUFFIXES:
+    if path.suffix.lower() in FFMPEG_SUFFIXES:
         raise AudioError(
             f"{path} needs the ffmpeg program to be read; {ffmpeg.HOW_TO_INSTALL}."
         ) from error

@@ -17,12 +17,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
 from audiodae.errors import AudioError
 from audiodae.limits import MOST_CHANNELS_OF_A_FILE, RATES_HZ
-from audiodae.sound.arrays import LOUDEST
 
 # 32-bit sizes end at 4 GiB; a mebibyte is left for headers and tags.
 RIFF_LIMIT_BYTES = 2**32 - 2**20
@@ -74,10 +72,6 @@ _STORED_BYTES = {
     "PCM_24": 3,
     "DOUBLE": 8,
 }
-# In smaller frames of a constant rate LAME has no room to note delay and padding, and the length
-# comes back wrong. The least that fits depends on rate and channels; this fits all of them.
-LEAST_MP3_KBPS = 64
-MOST_COMPRESSION = 0.99  # libsndfile takes up to 1, but LAME no level that rounds to it: refused
 _CODECS = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
 _EXACT = (
     frozenset(_INTEGER_BITS) - {"ALAC_20", "ALAC_24", "ALAC_32"} | {"FLOAT", "DOUBLE"} | _CODECS
@@ -133,26 +127,6 @@ def integer_bits(subtype: str) -> int | None:
 def is_lossy(subtype: str) -> bool:
     """Whether the subtype is a perceptual codec, with a bit rate instead of bits."""
     return subtype in _CODECS or subtype.startswith("MPEG_LAYER")
-
-
-def quantise(x: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
-    """Round `x` to int32 of so many bits, clamped to [-1, 1 - lsb], and count the clamped.
-
-    Full scale is a power of two, so samples that came from an integer file go back to the same
-    bits.
-    """
-    scale = 2 ** (bits - 1)
-    # float32 holds every 24-bit integer, but not 2**31 - 1.
-    scaled = np.rint(np.multiply(x, scale, dtype=np.float32 if bits <= 24 else np.float64))
-    clipped = int(np.count_nonzero((scaled > scale - 1) | (scaled < -scale)))
-    return np.clip(scaled, -scale, scale - 1, out=scaled).astype(np.int32), clipped
-
-
-def silence_nonfinite(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """`x` with samples that are NaN, infinite or absurdly loud as 0 (in a copy); their number."""
-    finite = np.abs(x) <= LOUDEST  # a NaN is not
-    count = x.size - int(np.count_nonzero(finite))
-    return (np.where(finite, x, x.dtype.type(0)) if count else x), count
 
 
 def container_of(name: str | Path) -> tuple[str, str | None]:
@@ -276,35 +250,6 @@ def outgrows(container: str, subtype: str, channels: int, frames: int) -> bool:
         container not in _SIZED_64
         and frames * channels * _STORED_BYTES.get(subtype, 4) > RIFF_LIMIT_BYTES
     )
-
-
-def codec_options(
-    subtype: str, sample_rate: int, channels: int, bitrate: int | None
-) -> dict[str, float | str]:
-    """soundfile's keywords that give a codec about the source's bit rate, in bit/s.
-
-    MP3 gets the rate itself, but at least `LEAST_MP3_KBPS`; for Vorbis and Opus, whose rate follows
-    the content, libsndfile's default quality is raised where the source had more, never lowered.
-    """
-    if bitrate is None or subtype not in _CODECS:
-        return {}
-    if subtype == "MPEG_LAYER_III":
-        low, high = (
-            (32, 320) if sample_rate >= 32000 else (8, 160) if sample_rate >= 16000 else (8, 64)
-        )
-        level = (high - max(bitrate / 1000, LEAST_MP3_KBPS)) / (high - low)
-        return {
-            "compression_level": min(max(level, 0.0), MOST_COMPRESSION),
-            "bitrate_mode": "CONSTANT",
-        }
-    kbps = bitrate / 1000 / channels
-    if subtype == "OPUS":
-        return {"compression_level": max(0.0, (256 - kbps) / 250)} if kbps > 64 else {}
-    # libvorbis' kbit/s per channel at 44.1 kHz for its qualities 0.4 to 1.
-    quality = np.interp(
-        kbps * 44100 / sample_rate, [64, 80, 96, 112, 128, 160, 250], np.linspace(0.4, 1, 7)
-    )
-    return {"compression_level": float(1 - quality)}
 
 
 def _writable(container: str, subtype: str) -> bool:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from audiodae.errors import AudioError
-from audiodae.files.formats import silence_nonfinite
+from audiodae.files.samples import silence_nonfinite
 from audiodae.files.wav import ENCODINGS, UNKNOWN_BYTES, PcmLayout, is_placeholder, parse_fmt
 from audiodae.signals import Stop
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiodae.errors import AudioError
-from audiodae.files.formats import check_layout, quantise
+from audiodae.files.formats import check_layout
+from audiodae.files.samples import quantise
 
 ENCODINGS = ("s16", "s24", "s32", "f32")
 UNKNOWN_BYTES = 0xFFFF_FFFF

@@ -12,6 +12,8 @@ import soundfile
 from audiodae.errors import AudioError
 from audiodae.files import formats, id3
 from audiodae.files.atomic import AtomicFile, reason
+from audiodae.files.codec_options import codec_options
+from audiodae.files.samples import quantise, silence_nonfinite
 from audiodae.files.sndfile import SequentialFile, open_file, tags_that_fit, unsigned
 from audiodae.sound.channel_order import to_ogg
 
@@ -83,11 +85,11 @@ class Writer:
         if formats.outgrows(self.container, self.subtype, self.channels, self.frames + count):
             self._move_to(self._roomier())
         frames = to_ogg(np.ascontiguousarray(block.T, np.float32), self.subtype)
-        samples, nonfinite = formats.silence_nonfinite(frames)
+        samples, nonfinite = silence_nonfinite(frames)
         self.nonfinite += nonfinite
         if self._bits is not None:
             # Integers are made here: libsndfile rounds down, half a step of offset on average.
-            samples, clipped = formats.quantise(samples, self._bits)
+            samples, clipped = quantise(samples, self._bits)
             samples <<= 32 - self._bits
             self.clipped += clipped
         try:
@@ -151,9 +153,7 @@ class Writer:
                 format=self.container,
                 subtype=self.subtype,
                 endian=self._endian,
-                **formats.codec_options(
-                    self.subtype, self.sample_rate, self.channels, self._bitrate
-                ),
+                **codec_options(self.subtype, self.sample_rate, self.channels, self._bitrate),
             )
         except (soundfile.SoundFileError, OSError) as error:
             raise self._failure(error) from error

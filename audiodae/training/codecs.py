@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audiodae.files.formats import MOST_COMPRESSION, OPUS_RATES
+from audiodae.files.codec_options import MOST_COMPRESSION
+from audiodae.files.formats import OPUS_RATES
 from audiodae.sound.resample import resample
 
 Samples = npt.NDArray[np.float32]
