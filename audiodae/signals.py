@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 # What a terminal sends to all processes of a command; Windows has no second.
@@ -63,6 +65,30 @@ def leave_to_the_parent() -> None:
     """In a child process: what a terminal sends is the parent's to heed, who tells this one."""
     for number in OF_TERMINALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_the_parent() -> None:
+    """In a spawned process: it would wait for ever for work of a parent that was killed."""
+
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C: this one gets it a moment later and tells them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_TERMINALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

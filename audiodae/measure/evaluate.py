@@ -46,6 +46,7 @@ from audiodae.nets.checkpoint import (
     load_autoencoder,
 )
 from audiodae.recordings.report import is_report
+from audiodae.signals import deaf_to_interrupts, end_with_the_parent, leave_to_the_parent
 from audiodae.sound.resample import resample
 
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
@@ -279,12 +280,35 @@ class _Here(Executor):
         return future
 
 
+class _Beside(ProcessPoolExecutor):
+    """Processes beside this one, to which Ctrl-C is no matter: this one ends them."""
+
+    def __init__(self, jobs: int) -> None:
+        # Spawned, not forked: torch's threads do not survive a fork.
+        super().__init__(jobs, multiprocessing.get_context("spawn"), _begin)
+        self._ours: set[Any] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        others = set(multiprocessing.active_children())
+        with deaf_to_interrupts():
+            future = super().submit(fn, *args, **kwargs)
+        self._ours |= set(multiprocessing.active_children()) - others
+        return future
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        for process in self._ours if kind else ():
+            process.terminate()  # nobody waits for what it measures
+        self.shutdown()
+
+
+def _begin() -> None:
+    leave_to_the_parent()
+    end_with_the_parent()
+    torch.set_num_threads(1)
+
+
 def _measuring(jobs: int) -> Executor:
-    if jobs == 1:
-        return _Here()
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,))
+    return _Here() if jobs == 1 else _Beside(jobs)
 
 
 @contextmanager

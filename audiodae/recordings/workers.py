@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,7 +25,7 @@ from audiodae.recordings.blockwise import Progress, clean_together
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options
 from audiodae.recordings.report import FileReport
-from audiodae.signals import OF_TERMINALS, leave_to_the_parent
+from audiodae.signals import deaf_to_interrupts, end_with_the_parent, leave_to_the_parent
 
 _POLL_SECONDS = 0.1
 _MOST_WORKERS = 61 if os.name == "nt" else 10_000  # Windows waits for no more
@@ -98,7 +97,7 @@ def spread(
                 if i not in begun:
                     begun.add(i)
                     begin(jobs[i])
-                with _deaf_to_interrupts(), _told():
+                with deaf_to_interrupts(), _told():
                     try:
                         future = executor.submit(_clean, i, jobs[i])
                     except BrokenProcessPool:
@@ -173,19 +172,6 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C: this one gets it a moment later and tells them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_TERMINALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start(bulletin: _Bulletin) -> None:
     global _shared
     leave_to_the_parent()
@@ -193,15 +179,7 @@ def _start(bulletin: _Bulletin) -> None:
     one_thread()  # torch came with the denoiser, or not at all
     _shared = denoiser, options, bulletin
     bulletin.started.value = 1
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_the_parent()
 
 
 def _clean(i: int, job: Job) -> FileReport:
