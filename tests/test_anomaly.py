@@ -19,6 +19,7 @@ from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError, CheckpointError
 from audiodae.latent.anomaly import Gaussian, describe_file, fit, score
 from audiodae.latent.detector_file import detector_files, read_detector, write_detector
+from audiodae.latent.standing import Standing
 from audiodae.sound.flat_tops import FlatTops, flat_share
 
 
@@ -187,6 +188,24 @@ def test_what_is_normal_is_seldom_odd_and_what_is_not_is_odd_at_any_length(clips
         assert np.mean(odd) <= 0.25, patches  # and not all, as without lengths
         other = [score(process(patches, 2000 + i, 0.7), learned, 0.256).odd for i in range(10)]
         assert np.mean(other) > 0.8, patches
+
+
+@pytest.mark.parametrize(("clips", "most"), [(12, 0.05), (40, 0.03), (1000, 0.015)])
+def test_normal_clips_stay_under_the_threshold_also_where_few_were_learned_from(clips, most):
+    rng = np.random.default_rng(0)
+    over = []
+    for _ in range(100 if clips < 1000 else 10):
+        standing = Standing.fit([rng.standard_normal((clips, 5))], [8], 0.99)
+        for row in rng.standard_normal((50, 5)):
+            over.append(standing.score(np.zeros((8, 1)), lambda *_, row=row: row) > 1.0)
+    assert np.mean(over) <= most  # asked was 0.01; by the highest of 12 alone it would be 0.10
+
+
+@pytest.mark.parametrize("clips", [3, 12])
+def test_recordings_that_are_all_the_same_are_normal_to_what_learned_from_them(clips, plain_model):
+    learned = fit([process(39, 1)] * clips, plain_model)
+    found = score(process(39, 1), learned, 0.256)
+    assert found.clip <= 1.0 and np.mean(found.patches > 1.0) <= 0.01
 
 
 @pytest.mark.parametrize("quantile", [0.9, 0.5])

@@ -44,6 +44,7 @@ _ERROR_FLOOR = 1e-4
 _FLAT_FLOOR = 1e-3  # a share that says nothing
 _FEWEST_FLAT = 5e-3  # of a patch
 _LEAST_THRESHOLD = 1e-3
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -234,8 +235,8 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
 
     Thresholds come from clips left out in turn: of every fourth clip, scored by a Gaussian of the
     others; with fewer than eight clips, of every fourth stretch. For clips of other lengths they come
-    from stretches of these. Raises `AudiodaeError` for a quantile outside (0, 1) and for too little
-    audio.
+    from stretches of these. The clips themselves are held against them, too.
+    Raises `AudiodaeError` for a quantile outside (0, 1) and for too little audio.
     """
     check_quantile(quantile)
     patches = sum(len(clip) for clip in clips)
@@ -258,21 +259,32 @@ def fit(clips: Sequence[Floats], model: Trained, quantile: float = QUANTILE) -> 
         patches_of += [seen.patches(part) for part in held]
         for i, size in enumerate(sizes):
             statistics[i] += [seen.statistics(part, i) for part in pieces(held, size)]
+    normal = Normal.fit(parts, sizes)
     left_out = np.concatenate(patches_of, axis=1)
     thresholds = np.quantile(left_out, quantile, axis=1)
     # Of silence every patch is like every other: none would be normal but exactly that.
     thresholds[:-1] = np.maximum(thresholds[:-1], _LEAST_THRESHOLD)
     thresholds[-1] = max(thresholds[-1], _FEWEST_FLAT)
+    standing = Standing.fit([np.stack(found) for found in statistics], sizes, quantile)
     # A patch is odd if one of the three is: each alone at its quantile, more patches would be.
-    thresholds *= max(1.0, float(np.quantile(_largest(left_out, thresholds), quantile)))
+    thresholds *= _over(_largest(left_out, thresholds), quantile)
+    # What was left out was held against others than these; the promise is for what is fitted, too.
+    fitted = np.concatenate([normal.patches(clip) for clip in clips], axis=1)
+    thresholds *= _over(_largest(fitted, thresholds), quantile)
+    scores = np.array([standing.score(clip, normal.statistics) for clip in clips])
     return Detector(
-        Normal.fit(parts, sizes),
-        Standing.fit([np.stack(found) for found in statistics], sizes, quantile),
+        normal,
+        standing.raised(_over(scores, quantile)),
         thresholds,
         quantile,
         model.name,
         model.sha256,
     )
+
+
+def _over(scores: Floats, quantile: float) -> float:
+    """By how much thresholds are to rise for that part of the scores to be under them; 1 at least."""
+    return max(1.0, (1.0 + _ROUNDING) * float(np.quantile(scores, quantile)))
 
 
 def score(rows: Floats, detector: Detector, patch_seconds: float) -> Scores:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.75  # of a length: shorter clips say nothing about it
 _MOST_STRETCHES = 500  # of a length
 _LEAST_SPREAD = 1e-3
 _FLAT_SPREAD = 0.25  # of the last statistic, more
-_TAIL = 0.5  # from this quantile on standings are taken to fall off exponentially
+_TAIL = 20  # so many highest standings (of few, half of them) are taken to fall off exponentially
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Standing:
     @classmethod
     def fit(cls, statistics: Sequence[Floats], patches: Sequence[int], quantile: float) -> Standing:
         """Of the statistics `(n, statistics)` of normal stretches of each length."""
-        centres, spreads, thresholds, excesses = [], [], [], []
+        centres, spreads, thresholds, growths = [], [], [], []
         # Of silence every clip is like every other: rounding alone must not make one odd.
         least = np.full(statistics[0].shape[1], _LEAST_SPREAD)
         for rows in reversed(statistics):
@@ -52,9 +52,8 @@ class Standing:
             # What is shorter scatters no less, even if a patch alone is always its own median.
             spread = least = np.maximum(spread, least)
             standings = np.array([_standing(row, centre, spread) for row in rows])
-            threshold = np.quantile(standings, quantile) + _LEAST_SPREAD
-            above = (standings - np.quantile(standings, _TAIL)) / threshold
-            excesses.append(float(above[above > 0.0].mean()) if bool((above > 0.0).any()) else 0.0)
+            threshold, excess = _threshold(standings, quantile)
+            growths.append(excess / threshold)
             centres.append(centre)
             spreads.append(spread)
             thresholds.append(threshold)
@@ -63,8 +62,12 @@ class Standing:
             np.stack(centres[::-1]),
             np.stack(spreads[::-1]),
             np.array(thresholds[::-1]),
-            max(excesses),  # rather too much: few rows say little of their tail
+            max(growths),  # rather too much: few rows say little of their tail
         )
+
+    def raised(self, part: float) -> Standing:
+        """The same with thresholds as many times as high."""
+        return replace(self, thresholds=part * self.thresholds)
 
     @classmethod
     def of_one_length(cls, centre: Floats, spread: Floats, threshold: float) -> Standing:
@@ -110,6 +113,21 @@ def pieces(clips: Sequence[Floats], patches: int) -> list[Floats]:
     long = [clip for clip in clips if len(clip) >= _LEAST_SHARE * patches]
     found = [part for clip in long for part in stretches(clip, patches)]
     return found[:: -(-len(found) // _MOST_STRETCHES) or 1]
+
+
+def _threshold(standings: Floats, quantile: float) -> tuple[float, float]:
+    """What a `quantile` of all normal stretches is under, and the mean excess of the highest of these.
+
+    The highest of a dozen is exceeded by one in thirteen others: beyond what was seen it goes on as the
+    tail does.
+    """
+    over = (1.0 - quantile) * len(standings)  # so many are to be
+    count = max(min(_TAIL, len(standings) // 2), math.ceil(over), 1)
+    ordered = np.sort(standings)
+    base = float(ordered[max(0, len(ordered) - count - 1)])
+    excess = float(ordered[-count:].mean()) - base
+    tail = base + excess * math.log(count / over)
+    return max(tail, float(np.quantile(standings, quantile))) + _LEAST_SPREAD, excess
 
 
 def _standing(statistics: Floats, centre: Floats, spread: Floats) -> float:
