@@ -88,6 +88,18 @@ def test_a_silent_answer_has_no_pesq():
     assert math.isnan(metrics.pesq_wb(np.zeros_like(CLEAN), CLEAN, RATE))
 
 
+def test_speech_deleted_from_a_part_of_a_long_clip_makes_its_pesq_no_better():
+    clean, noisy = np.tile(CLEAN, 2), np.tile(NOISY, 2)  # 18 s: heard in halves
+    half = noisy * (np.arange(noisy.size) < NOISY.size)
+    assert math.isnan(metrics.pesq_wb(half, clean, RATE))
+    pause = clean * (
+        np.arange(noisy.size) < NOISY.size
+    )  # where nobody spoke, nothing was to be kept
+    of_the_rest = metrics.pesq_wb(NOISY, CLEAN, RATE)
+    assert metrics.pesq_wb(noisy, pause, RATE) == pytest.approx(of_the_rest, abs=1e-3)
+    assert metrics.pesq_wb(half, pause, RATE) == pytest.approx(of_the_rest, abs=1e-3)
+
+
 def test_pesq_and_stoi_fall_as_noise_rises():
     for score in (metrics.pesq_wb, metrics.stoi):
         values = [score(with_noise(snr_db), CLEAN, RATE) for snr_db in (60, 20, 5, -10)]

@@ -96,21 +96,33 @@ def stoi(estimate: Signal, reference: Signal, sample_rate: int) -> float:
 def pesq_wb(estimate: Signal, reference: Signal, sample_rate: int) -> float:
     """Wide-band PESQ, 1.04 to 4.64 (ITU-T P.862.2), by the `pesq` package at 16 kHz.
 
-    Clips over 15 s are cut into equal parts and the mean is given. NaN where PESQ finds nothing
-    to compare: no speech in one of the two, or less than a quarter of a second. Raises
-    `AudiodaeError` without `pesq`.
+    Clips over 15 s are cut into equal parts and the mean is given, of those in which the reference has
+    speech. NaN where PESQ finds nothing to compare: no speech in the reference, or none in a part of the
+    estimate where there should be, or less than a quarter of a second. Raises `AudiodaeError` without
+    `pesq`.
     """
     package = _package("pesq")
     x, s = _speech_band(estimate, reference, sample_rate)
     parts = max(1, math.ceil(s.size / (SPEECH_RATE * _PESQ_SECONDS)))
-    scores = []
-    for x_part, s_part in zip(np.array_split(x, parts), np.array_split(s, parts), strict=True):
-        if _energy(s_part) > _EPSILON and _energy(x_part) > _EPSILON:
-            try:
-                scores.append(float(package.pesq(SPEECH_RATE, s_part, x_part, "wb")))
-            except (package.PesqError, ValueError):
-                continue  # no utterance found, or a clip too short: a part without a score
+    pairs = list(zip(np.array_split(x, parts), np.array_split(s, parts), strict=True))
+    scores = [_pesq(package, x_part, s_part) for x_part, s_part in pairs]
+    if any(
+        # Parts without speech are left out, but not those where it was deleted.
+        math.isnan(score) and not math.isnan(_pesq(package, s_part, s_part))
+        for score, (_, s_part) in zip(scores, pairs, strict=True)
+    ):
+        return math.nan
+    scores = [score for score in scores if not math.isnan(score)]
     return float(np.mean(scores)) if scores else math.nan
+
+
+def _pesq(package: Any, x: npt.NDArray[np.float32], s: npt.NDArray[np.float32]) -> float:
+    if _energy(s) <= _EPSILON or _energy(x) <= _EPSILON:
+        return math.nan
+    try:
+        return float(package.pesq(SPEECH_RATE, s, x, "wb"))
+    except (package.PesqError, ValueError):
+        return math.nan  # no utterance found, or a clip too short
 
 
 def dnsmos(signal: Signal, sample_rate: int) -> Dnsmos:
