@@ -30,6 +30,7 @@ from audiodae.training.corpus import read_corpus
 from audiodae.training.folders import check_folders, make_mixers, train_folders
 from audiodae.training.lessons import lesson_of
 from audiodae.training.mixer import Mixer, Mixture
+from audiodae.training.pace import Pace
 from audiodae.training.recipe import Recipe, Stage, read_recipe
 from audiodae.training.trainer import Diverged, Trainer
 
@@ -592,6 +593,18 @@ def test_the_words_for_several_processes_are_ones_that_torchrun_takes() -> None:
     given = run.parse_args([*words[1:], "--run", "R", "--cache", "C"])
     assert given.module and given.training_script == "audiodae"
     assert given.training_script_args == ["train", "--run", "R", "--cache", "C"]
+
+
+def test_the_time_left_is_that_of_the_stages_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = (Stage(100, batch_size=2, crop_seconds=0.5), Stage(100, batch_size=36, crop_seconds=2))
+    recipe = Recipe(stages=stages)
+    heard, left = recipe.audio_seconds(100), recipe.audio_seconds(200) - recipe.audio_seconds(100)
+    assert (heard, left, recipe.audio_seconds(0)) == (100.0, 7200.0, 0.0)
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace(0.0)
+    now = 50.0  # two seconds of audio a second
+    assert pace.told(heard, left) == "2 s/s  0 % waiting for data  0.0 h heard  ETA 1:00 h"
 
 
 def test_the_dry_pass_counts_and_writes_ten_mixtures(

@@ -133,7 +133,7 @@ def check_folders(
             print(printable(f"        left out: {failure}"))
     net = lesson.build()
     parameters = sum(p.numel() for p in net.parameters())
-    hours = sum(s.steps * s.batch_size * s.crop_seconds for s in recipe.stages) / 3600
+    hours = recipe.audio_seconds(recipe.steps) / 3600
     print(f"model   {parameters:,} parameters at {recipe.sample_rate} Hz")
     print(f"recipe  {recipe.steps:,} steps, {hours:.1f} h of mixtures a process")
     mixer, _ = _mixers_of_parts(parts, recipe, torch.device("cpu"))

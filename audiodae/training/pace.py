@@ -10,10 +10,10 @@ _LINE_SECONDS = 10.0
 
 
 class Pace:
-    """Counts from where a training begins or goes on: its `step`, and `audio_seconds` heard until then."""
+    """Counts from where a training begins or goes on, with `audio_seconds` heard until then."""
 
-    def __init__(self, step: int, audio_seconds: float) -> None:
-        self._step, self._audio_seconds = step, audio_seconds
+    def __init__(self, audio_seconds: float) -> None:
+        self._audio_seconds = audio_seconds
         self._began = self._said = time.monotonic()
         self._waited = 0.0
 
@@ -32,11 +32,13 @@ class Pace:
         self._said = now
         return True
 
-    def told(self, step: int, last: int, audio_seconds: float) -> str:
-        """Seconds of audio a second, the share of waiting, hours heard in all, and time left to `last`."""
+    def told(self, audio_seconds: float, left_seconds: float) -> str:
+        """Seconds of audio a second, the share of waiting, hours heard in all, and the time that what is left
+        to hear will take: a step may hear far more in one stage than in another.
+        """
         passed = time.monotonic() - self._began
         speed = (audio_seconds - self._audio_seconds) / passed
-        minutes = int(passed / (step - self._step) * (last - step) // 60)
+        minutes = int(left_seconds / speed // 60)
         return (
             f"{speed:.0f} s/s  {100 * self._waited / passed:.0f} % waiting for data  "
             f"{audio_seconds / 3600:.1f} h heard  ETA {minutes // 60}:{minutes % 60:02d} h"

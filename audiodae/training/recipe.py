@@ -180,6 +180,13 @@ class Recipe:
             step -= stage.steps
         return len(self.stages) - 1, self.stages[-1].steps
 
+    def audio_seconds(self, steps: int) -> float:
+        """Seconds of mixtures that a process hears in the first so many steps."""
+        index, within = self.stage_at(steps)
+        taken = [*(stage.steps for stage in self.stages[:index]), within]
+        heard = zip(taken, self.stages, strict=False)
+        return sum(count * stage.batch_size * stage.crop_seconds for count, stage in heard)
+
 
 def read_recipe(path: Path | None) -> Recipe:
     """Read a TOML file; None gives the defaults. Raises `RecipeError` naming the file and the key."""

@@ -141,7 +141,7 @@ class Trainer:
 
     def _train(self, last: int, mixtures: Iterator[Mixture]) -> None:
         recipe = self.recipe
-        pace = Pace(self.step, self.audio_seconds)
+        pace = Pace(self.audio_seconds)
         saved = time.monotonic()
         failures, saved_step, saved_here = 0, self.step, False
         self.learner.net.train()
@@ -177,10 +177,11 @@ class Trainer:
                         )
                     )
             if self.rank == 0 and pace.is_due():
+                left = recipe.audio_seconds(recipe.steps) - recipe.audio_seconds(self.step)
                 self.say(
                     f"step {self.step}/{recipe.steps}  stage {index + 1}  loss {self.recent:.4f}  "
                     f"rate {stage.rate_at(within):.1e}  "
-                    + pace.told(self.step, recipe.steps, self.audio_seconds)
+                    + pace.told(self.audio_seconds, left * self.world)
                 )
             # Not while losses are no numbers: the state before them is what can be gone on with.
             due = time.monotonic() - saved > 60 * recipe.checkpoint_minutes and not failures
