@@ -60,6 +60,19 @@ def test_a_table_with_holes_is_used(tmp_path: Path) -> None:
     assert groups(tmp_path / "speech", THREE) == ["anna", "z", "carl"]
 
 
+@pytest.mark.parametrize("name", ["anna/001.wav", "SA1.wav"])
+def test_a_file_in_two_groups_is_told_and_the_same_row_twice_is_not(
+    tmp_path: Path, name: str
+) -> None:
+    names = ["anna/001.wav", "bob/001.wav", "x/SA1.wav"]
+    table = tmp_path / "speech.tsv"
+    table.write_text(f"file\ttalker\n{name}\teve\n{name}\tdan\n")
+    with pytest.raises(AudioError, match=rf"speech\.tsv has {name} in two groups, eve and dan"):
+        groups(tmp_path / "speech", names)
+    table.write_text(f"file\ttalker\n{name}\teve\n{name}\teve\n")
+    assert "eve" in groups(tmp_path / "speech", names)
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

@@ -92,7 +92,8 @@ def _matched(
         path = posixpath.normpath(file.replace("\\", "/"))
         inside = path.removeprefix(f"{folder.name}/")  # as seen from where the table lies
         if path in known or inside in known:
-            groups[path if path in known else inside] = group
+            name = path if path in known else inside
+            _refuse_another(table, name, groups.setdefault(name, group), group)
             continue
         bare = posixpath.basename(path)
         if bare == path and len(paths.get(bare, [])) > 1:
@@ -100,6 +101,9 @@ def _matched(
                 f"The table of groups {table} names {bare}, and {len(paths[bare])} files have that name: "
                 f"write the path in the folder, such as {paths[bare][0]}."
             )
+        if bare == path and bare in paths:
+            for before in loose.get(bare, ()):
+                _refuse_another(table, bare, before, group)
         loose.setdefault(bare, set()).add(group)
     for bare, wanted in loose.items():
         if len(wanted) == 1 and len(paths.get(bare, [])) == 1:
@@ -110,3 +114,11 @@ def _matched(
             f"paths in the folder, such as {names[0]}, or take the table away."
         )
     return groups
+
+
+def _refuse_another(table: Path, name: str, before: str, group: str) -> None:
+    if before != group:
+        raise AudioError(
+            f"The table of groups {table} has {name} in two groups, {before} and {group}: keep the row that "
+            "is right."
+        )
