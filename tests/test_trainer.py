@@ -458,6 +458,7 @@ def test_a_check_begins_as_the_training_would(
 
 def test_an_autoencoder_begun_from_one_of_other_patches_has_a_straight_path_of_its_own(
     root: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (root / "mels.toml").write_text(
         'family = "convolutional"\npca_patches = 200\nvalidation_batches = 1\n'
@@ -468,6 +469,7 @@ def test_an_autoencoder_begun_from_one_of_other_patches_has_a_straight_path_of_i
         for run, options in (("alone", {}), ("begun", {"init": "convolutional-16k"}))
     )
     assert begun["error_db"] < 1.1 * alone["error_db"]
+    assert capsys.readouterr().err.count("hearing 200 patches") == 2  # it may take minutes
 
 
 class Holed(Mixer):

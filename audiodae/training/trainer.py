@@ -225,6 +225,9 @@ class Trainer:
     def _first_mixtures(self) -> Iterator[Mixture]:
         """Batches of the training, the same ones in every process."""
         stage = self.recipe.stages[0]
+        self.say(
+            f"hearing {self.recipe.pca_patches} patches for their principal axes, before step 1"
+        )
         for step in itertools.count():
             yield self.training.batch(step, stage.batch_size, stage.crop_seconds).to(self.device)
 
