@@ -352,6 +352,16 @@ def test_a_pattern_mirrors_the_tree_below_its_fixed_part(pattern: str, targets: 
     assert sorted(pairs(plan([pattern], "out", Options())).values()) == targets
 
 
+def test_a_drive_that_is_not_there_holds_no_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("rec/a.wav")
+    is_there = os.path.lexists
+    # On Windows nothing at all is there on one, not even its root.
+    monkeypatch.setattr(os.path, "lexists", lambda path: str(path)[0] != "/" and is_there(path))
+    monkeypatch.setattr(os.path, "isdir", lambda path: str(path) == "rec")
+    with pytest.raises(PlanError, match="but / is not there"):
+        plan(["rec"], "/drive/out/", Options())
+
+
 def test_a_pattern_knows_no_upper_case_where_the_system_knows_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def nearest_there(folder: Path) -> Path:
-    """`folder`, or the nearest above it that is there: also a link that leads nowhere."""
+    """`folder`, or the nearest above it that is there, also a link that leads nowhere; or its root."""
     folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    places = (place for place in (folder, *folder.parents) if os.path.lexists(place))
+    return next(places, Path(folder.anchor))

@@ -78,7 +78,9 @@ def _refuse_no_folder(folder: Path) -> None:
     """What is there under the name of a folder for outputs, or of one above it, must be one."""
     there = nearest_there(folder)
     if not os.path.isdir(there):
-        what = "a link that leads to no folder" if there.is_symlink() else "a file"
+        what = "a file" if os.path.lexists(there) else "not there"
+        if there.is_symlink():
+            what = "a link that leads to no folder"
         raise PlanError(
             f"{folder} is to be a folder for outputs, but {there} is {what}: give another name."
         )
