@@ -19,7 +19,13 @@ from tasks_model import RATE, machine
 from audiodae.cli.main import main
 from audiodae.errors import AudiodaeError, AudioError, CheckpointError
 from audiodae.latent.adae_file import Compressed, from_bytes, to_bytes
-from audiodae.latent.compress import compress, compress_file, decompress, decompress_file
+from audiodae.latent.compress import (
+    compress,
+    compress_file,
+    decompress,
+    decompress_file,
+    found_compressed,
+)
 from audiodae.latent.latent_code import LARGEST, pack, unpack
 from audiodae.recordings.sources import Found
 from audiodae.recordings.walk import mirrored, recordings
@@ -187,6 +193,17 @@ def test_what_is_given_twice_is_done_once_and_keeps_its_first_place(
     back = run("decompress", "small", "small/sub", "-o", "large/")
     assert back.exit_code == 0 and os.path.isfile("large/sub/b.wav")
     assert sorted(os.listdir("large")) == ["a.wav", "sub"]
+
+
+def test_compressed_files_are_found_by_patterns_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # as on Windows, where no shell turns these into names
+    Path("small/sub").mkdir(parents=True)
+    for name in ("small/a.adae", "small/sub/b.adae", "small/c.txt", "[1].adae"):
+        Path(name).touch()
+    sources = ["small/*", "small/**/*.adae", "[1].adae", "none*.adae"]
+    found = found_compressed(map(Path, sources))
+    assert [str(item.relative) for item in found] == ["a.adae", "sub/b.adae", *sources[2:]]
+    assert [item.reason for item in found] == ["", "", "", "none*.adae matches no .adae file."]
 
 
 def test_two_results_of_one_name_but_for_its_case_are_refused_where_they_are_one_file(monkeypatch):

@@ -119,7 +119,7 @@ def decompress(
     device: str,
     quiet: bool,
 ) -> None:
-    """Turn .adae files (or folders of them) into sound: one channel, rate and length of the original.
+    """Turn .adae files (folders, quoted patterns) into sound: one channel, rate and length of the original.
 
     \b
     audiodae decompress a.adae -o a.wav

@@ -21,7 +21,7 @@ from audiodae.latent import adae_file, latent_code
 from audiodae.latent.adae_file import Compressed
 from audiodae.latent.latents import Patches, Progress, Trained, encode, sound
 from audiodae.nets.autoencoder import Autoencoder
-from audiodae.recordings.sources import Found, once
+from audiodae.recordings.sources import Finder, Found, is_pattern, once
 from audiodae.sound.resample import Resampler, check_rate
 
 SUFFIX = ".adae"
@@ -166,7 +166,7 @@ def decompress_file(
 
 
 def found_compressed(sources: Iterable[Path]) -> list[Found]:
-    """The `.adae` files that files and folders stand for, each with its place below its folder."""
+    """The `.adae` files that files, folders and patterns stand for, with their places below these."""
     found: list[Found] = []
     for source in sources:
         if source.is_dir():
@@ -175,6 +175,13 @@ def found_compressed(sources: Iterable[Path]) -> list[Found]:
             found += [Found(path, path.relative_to(source), source) for path in inside]
             if not inside:
                 reason = f"{source} holds no {SUFFIX} file."
+                found.append(Found(source, Path(source.name), None, "refuse", reason))
+        elif is_pattern(str(source)):
+            base, matches, closed = Finder(()).matches(str(source))
+            inside = [path for path in matches if path.suffix.lower() == SUFFIX and path.is_file()]
+            found += [Found(path, Path(os.path.relpath(path, base))) for path in inside] + closed
+            if not inside:
+                reason = f"{source} matches no {SUFFIX} file."
                 found.append(Found(source, Path(source.name), None, "refuse", reason))
         else:
             found.append(Found(source, Path(source.name)))

@@ -51,9 +51,9 @@ class Finder:
         path = Path(source)
         if os.path.isdir(path):
             return self._tree(path)
-        if os.path.lexists(path) or not glob.has_magic(source):
+        if not is_pattern(source):
             return [self._file(path, Path(path.name))]
-        base, matches, found = self._matches(source)
+        base, matches, found = self.matches(source)
         for match in matches:
             if os.path.isdir(match):
                 # Folders of other things, and of outputs, fit a pattern too.
@@ -107,7 +107,7 @@ class Finder:
     def _changed(self, path: Path) -> bool:
         return isinstance(self._outputs, Outputs) and self._outputs.changed(path)
 
-    def _matches(self, pattern: str) -> tuple[str, list[Path], list[Found]]:
+    def matches(self, pattern: str) -> tuple[str, list[Path], list[Found]]:
         """The folder before the first wildcard, what the pattern matches below it, sorted, and what
         could not be looked into.
         """
@@ -124,6 +124,11 @@ class Finder:
             elif _fits(path.relative_to(base).parts, parts[fixed:]):
                 fitting.append(path)
         return base, sorted(fitting), closed
+
+
+def is_pattern(source: str) -> bool:
+    """Whether what the user wrote is a glob, and not the name of something that is there."""
+    return glob.has_magic(source) and not os.path.lexists(source)
 
 
 def once(found: Iterable[Found]) -> list[Found]:
