@@ -27,7 +27,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
 from audiodae.api import Denoiser
-from audiodae.cli.main import main
+from audiodae.cli.main import Commands, main
 from audiodae.files.audio import TEMP_PREFIX
 from audiodae.recordings.manifest import MANIFEST_NAME, Manifest
 from audiodae.recordings.options import PRESETS
@@ -548,12 +548,16 @@ def test_a_pattern_mirrors_its_tree_on_windows_too(
     Path("rec/deeper/a.wav").write_bytes(wav(noise(RATE)))
     windows = SimpleNamespace(**{**vars(os), "name": "nt"})  # where click expands arguments itself
     monkeypatch.setattr(click.core, "os", windows)
-    words = ["clean", "rec/**/*.wav", "-o", "out", "--dry-run"]
-    monkeypatch.setattr(sys, "argv", ["audiodae", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    assert capsys.readouterr().out.split() == ["rec/deeper/a.wav", "->", "out/deeper/a.wav"]
+    monkeypatch.setattr(sys.modules[Commands.__module__], "os", windows)
+    monkeypatch.setenv("HOME", os.getcwd())
+    for pattern, home in (("rec/**/*.wav", ""), ("~/rec/**/*.wav", f"{os.getcwd()}/")):
+        words = ["clean", pattern, "-o", "out", "--dry-run"]
+        monkeypatch.setattr(sys, "argv", ["audiodae", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        printed = capsys.readouterr().out.split()
+        assert printed == [f"{home}rec/deeper/a.wav", "->", "out/deeper/a.wav"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -58,6 +58,9 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **more: Any) -> Any:
         # On Windows click would make file names of a quoted pattern, and the tree below it would be lost.
+        # A home is still for us to put in: the shells there do not.
+        if os.name == "nt" and not args and more.get("args") is None:
+            more["args"] = [os.path.expanduser(word) for word in sys.argv[1:]]
         return super().main(*args, **{"windows_expand_args": False} | more)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
