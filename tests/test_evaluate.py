@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,22 @@ def test_two_processes_measure_what_one_does_and_leave_ctrl_c_to_the_one_that_as
     for row, same in zip(two.rows, one.rows, strict=True):
         # Not to the bit: the order of sums depends on the number of threads.
         assert row.values == pytest.approx(same.values, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends signals in another way")
+def test_ctrl_c_while_a_process_is_started_ends_it_too(monkeypatch):
+    submit = ProcessPoolExecutor.submit
+
+    def interrupted(*args):
+        future = submit(*args)
+        signal.raise_signal(signal.SIGINT)
+        return future
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), module._measuring(2) as executor:
+        executor.submit(time.sleep, 20)
+    assert time.monotonic() - began < 10
 
 
 def test_a_measuring_process_that_is_killed_is_told_of(folders):

@@ -292,7 +292,7 @@ class _Beside(ProcessPoolExecutor):
         others = set(multiprocessing.active_children())
         with deaf_to_interrupts():
             future = super().submit(fn, *args, **kwargs)
-        self._ours |= set(multiprocessing.active_children()) - others
+            self._ours |= set(multiprocessing.active_children()) - others
         return future
 
     def __exit__(self, kind: object, *error: object) -> None:
