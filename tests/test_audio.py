@@ -1,5 +1,6 @@
 """What a file gives is what is in it, and what is written is what was given."""
 
+import io
 import os
 import stat
 import threading
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sounds import noise, read, write
 
 from audiodae.errors import AudioError
-from audiodae.files import audio, id3
+from audiodae.files import audio, id3, riff_info
 from audiodae.files.audio import Writer, info
 
 QUANTISED = {
@@ -102,6 +103,11 @@ def test_a_track_number_by_its_other_name_is_kept(tmp_path, container, endian):
     write(path, noise(), 48000, container, "PCM_16", TAGS, endian=endian)
     path.write_bytes(path.read_bytes().replace(b"ITRK", b"IPRT"))
     assert info(path).tags == TAGS
+
+
+def test_room_made_beforehand_is_not_searched_for_tags():
+    file = io.BytesIO(b"RIFF\0\0\0\0WAVE" + bytes(100_000))
+    assert riff_info.texts(file) == {} and file.tell() < 100
 
 
 LONG = "Gespräch mit Jürgen Müller 🎙 über das Wetter in Köln; " * 9  # more than seven bits of bytes

@@ -8,6 +8,7 @@ from typing import BinaryIO
 _NAMES = {b"IPRT": "tracknumber"}
 _MOST_BYTES = 1 << 20
 _UNTOLD_BYTES = 0xFFFF_FFFF  # of RF64's sound
+_LEAST_LETTER = 0x20  # of a chunk's name; room made beforehand has none
 
 
 def texts(file: BinaryIO) -> dict[str, str]:
@@ -18,7 +19,7 @@ def texts(file: BinaryIO) -> dict[str, str]:
     try:
         while True:
             kind, size = head.unpack(file.read(head.size))
-            if size == _UNTOLD_BYTES:
+            if size == _UNTOLD_BYTES or min(kind) < _LEAST_LETTER:
                 break
             if kind == b"LIST" and size <= _MOST_BYTES:
                 found |= _texts(file.read(size), head)
