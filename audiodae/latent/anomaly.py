@@ -5,7 +5,8 @@ autoencoder reconstructs its frames, and by how much of it is flat at its peaks.
 fitted to normal recordings: one over a whole clip's mean level, deviation and change in every band
 (hum, lost bands, codecs, other kinds of sound), two over how far a patch is from its own clip's median
 (gaps and clicks; sounds that do not belong). The distance of Mahalanobis from them is the score, in
-units of a threshold: a quantile of normal scores that were taken of clips the Gaussians had not seen.
+units of a threshold: a quantile of normal scores that were taken of clips the Gaussians had not seen (for
+whole clips, as their tail has it where they are few), and no less than that of those they had seen.
 All that is of whole clips is learned for clips of several lengths (`audiodae.latent.standing`).
 Flat peaks (clipping) are held against those of normal recordings as they are.
 """
