@@ -20,6 +20,7 @@ from audiodae.api import load
 from audiodae.errors import AudiodaeError
 from audiodae.measure import evaluate as module
 from audiodae.measure.evaluate import enhancer, evaluate, run
+from audiodae.measure.executors import measuring
 from audiodae.measure.pairs import Pair, find_pairs
 from audiodae.measure.scores import COLUMNS, Evaluation, Row
 from audiodae.nets.checkpoint import pretrained_folder
@@ -125,7 +126,7 @@ def test_ctrl_c_while_a_process_is_started_ends_it_too(monkeypatch):
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted)
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), module._measuring(2) as executor:
+    with pytest.raises(KeyboardInterrupt), measuring(2) as executor:
         executor.submit(time.sleep, 20)
     assert time.monotonic() - began < 10
 

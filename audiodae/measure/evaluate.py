@@ -5,16 +5,13 @@ The noisy recording itself is always the first row: a denoiser that does not bea
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +23,7 @@ from audiodae.errors import AudiodaeError
 from audiodae.files.atomic import AtomicFile
 from audiodae.installed import is_installed
 from audiodae.measure import metrics
+from audiodae.measure.executors import measuring, told_of_a_death
 from audiodae.measure.pairs import (
     Pair,
     Samples,
@@ -46,7 +44,6 @@ from audiodae.nets.checkpoint import (
     load_autoencoder,
 )
 from audiodae.recordings.report import is_report
-from audiodae.signals import deaf_to_interrupts, end_with_the_parent, leave_to_the_parent
 from audiodae.sound.resample import resample
 
 Enhancer = Callable[[Samples, int], npt.NDArray[np.floating]]
@@ -101,7 +98,7 @@ def evaluate(
     warm: set[str] = set()
     # tqdm's None: a bar on the terminal, and nothing at all where stderr is a file or a pipe.
     bar = tqdm(total=len(pairs) * len(systems), unit="clip", disable=None)
-    with bar, _one_thread(), _told_of_a_death(), _measuring(min(jobs, len(pairs))) as pool:
+    with bar, _one_thread(), told_of_a_death(), measuring(min(jobs, len(pairs))) as pool:
         for index, pair in enumerate(pairs):
             noisy, clean, sample_rate = read_pair(pair)
             seconds = noisy.size / sample_rate
@@ -269,55 +266,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-class _Here(Executor):
-    """The executor of this very process: work is done when it is submitted."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-class _Beside(ProcessPoolExecutor):
-    """Processes beside this one, to which Ctrl-C is no matter: this one ends them."""
-
-    def __init__(self, jobs: int) -> None:
-        # Spawned, not forked: torch's threads do not survive a fork.
-        super().__init__(jobs, multiprocessing.get_context("spawn"), _begin)
-        self._ours: set[Any] = set()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        others = set(multiprocessing.active_children())
-        with deaf_to_interrupts():
-            future = super().submit(fn, *args, **kwargs)
-            self._ours |= set(multiprocessing.active_children()) - others
-        return future
-
-    def __exit__(self, kind: object, *error: object) -> None:
-        for process in self._ours if kind else ():
-            process.terminate()  # nobody waits for what it measures
-        self.shutdown()
-
-
-def _begin() -> None:
-    leave_to_the_parent()
-    end_with_the_parent()
-    torch.set_num_threads(1)
-
-
-def _measuring(jobs: int) -> Executor:
-    return _Here() if jobs == 1 else _Beside(jobs)
-
-
-@contextmanager
-def _told_of_a_death() -> Iterator[None]:
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise AudiodaeError(
-            "A process that measured was killed. If memory ran out, use fewer jobs; a script "
-            "that measures with several must do so under `if __name__ == '__main__':`, since each of them "
-            "reads the script too."
-        ) from error
