@@ -29,6 +29,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import it by themse
 trainer._VALIDATION_SECONDS = board._SECONDS = 1.0
 torch.set_num_threads(1)  # small nets on busy cores: a second thread only waits
 
+# Begun first, so that processes that share the tests end at about the same time.
+LONG = ("test_stopping", "test_trainer", "test_tune", "test_metrics", "test_soak")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from click.testing import CliRunner
 from test_mixer import write_folder
+from torch.utils.data import dataloader
 
 from audiodae.cli.main import main
 from audiodae.cores import can_fork
@@ -138,7 +139,9 @@ def test_where_shared_memory_decides_how_many_processes_mix_that_is_told(
 
 
 @needs_fork
-def test_a_mixing_process_that_dies_is_told() -> None:
+def test_a_mixing_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(looks, "__defaults__", (0.2,))  # for the dead: every 5 s
     with pytest.raises(AudiodaeError, match="fewer --workers"), deaths_told():
         list(mixed_ahead(lambda step: os._exit(1), range(4), 1, torch.device("cpu")))
 
