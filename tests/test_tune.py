@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import matplotlib
 import pytest
 from click.testing import CliRunner
 from test_mixer import write_folder
@@ -101,8 +102,10 @@ def losses(run: Path) -> list[float]:
 
 def test_a_search_goes_on_and_its_best_recipe_can_be_trained(root: Path) -> None:
     run = root / "run"
+    colours = matplotlib.rcParams["axes.prop_cycle"]
     tune(root, "run", "denoiser", "--trials", "2")
     assert len(losses(run)) == 2
+    assert matplotlib.rcParams["axes.prop_cycle"] == colours  # Optuna draws in a style of its own
     said = tune(root, "run", "denoiser", "--trials", "4")
     assert len(losses(run)) == 4 and "trial 0" not in said  # the first two were not done again
     best, base = read_recipe(run / "best.toml"), read_recipe(root / "denoiser.toml")
