@@ -251,11 +251,9 @@ def _draw(study: Any, run: Path) -> None:
             study, evaluator=PedAnovaImportanceEvaluator()
         )
     for name, draw in drawings.items():
-        with (
-            warnings.catch_warnings(),
-            matplotlib.rc_context(),
-        ):  # its style is not for pictures to come
-            warnings.simplefilter("ignore")  # its drawings are called experimental
+        # What it draws is called experimental, and its style is not for pictures to come.
+        with warnings.catch_warnings(), matplotlib.rc_context():
+            warnings.simplefilter("ignore")
             axes = draw()
             figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
             figure.savefig(run / f"{name}.png", dpi=100, bbox_inches="tight")
