@@ -41,7 +41,9 @@ _HOW_TO = (
     "the transpose of B with its rows divided by their sums. mask: real and imaginary part, each times B, "
     "make a complex mask of the bins. s times mask; inverse real FFT; times window; overlap-add. "
     "A recording begins with n_fft-hop_length zeros more, and as many samples of the output are dropped; it "
-    "ends with zeros until its last sample is out. States begin as zeros."
+    "ends with zeros until its last sample is out. features: batch x 3 x frames x bands; mask: batch x 2 x "
+    "frames x bands; batch and frames may be any. States begin as zeros; what comes out as NAME_after "
+    "goes in as NAME at the next call."
 )
 
 
