@@ -27,6 +27,7 @@ from audiodae.latent.compress import (
     found_compressed,
 )
 from audiodae.latent.latent_code import LARGEST, pack, unpack
+from audiodae.latent.latents import Trained
 from audiodae.recordings.sources import Found
 from audiodae.recordings.walk import mirrored, recordings
 
@@ -124,6 +125,19 @@ def test_level_and_hum_come_back(tmp_path, plain_model):
     spectrum = np.abs(np.fft.rfft(back * np.hanning(len(back))))
     hz = np.argmax(spectrum) * RATE / len(back)
     assert hz == pytest.approx(120, abs=25)  # a bin of the model's spectrum is 31 Hz wide
+
+
+@pytest.mark.parametrize("name", ["vanilla-16k", "variational-16k"])
+def test_silence_comes_back_as_silence(tmp_path, name):
+    """It was hiss at -70 dBFS: the floor of all bands together."""
+    sound = np.zeros((1, 16_000), np.float32)
+    sound[:, 8_000:] = 0.1 * np.random.default_rng(0).standard_normal(8_000)
+    model = Trained.load(name)
+    write(tmp_path / "a.wav", sound, 16_000)
+    content, _ = compress(tmp_path / "a.wav", model)
+    back = np.concatenate(list(decompress(content, model)), axis=-1)
+    assert np.abs(back[:, :3_000]).max() < 1e-6  # then a patch in which the noise begins
+    assert back[:, 10_000:].std() > 0.03
 
 
 def test_finer_costs_more(tmp_path, plain_model):

@@ -24,6 +24,7 @@ from audiodae.sound.stft import Stft
 FLOOR_DB = -90.0  # of a mel band, against a full-scale sine; below it everything is silence
 CENTRE_DB = -55.0
 SCALE_DB = 15.0
+_STILL_SILENT_DB = 2.0  # above the floor: silence comes back from a code within one of it
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _FIRST_LOGVAR = -3.0  # where the code starts as the principal components: sure enough to be of use
 _LOGVAR_LIMIT = 10.0  # beyond this exp() says nothing new and starts to overflow
@@ -153,7 +154,7 @@ class Autoencoder(nn.Module):
         a recording the patches came from; without it the phase is found by fast Griffin-Lim (Perraudin et
         al., 2013) from a start that `seed` decides. Raises `AudiodaeError` when librosa is not installed.
         """
-        magnitude = _amplitude(patches.reshape(-1, self.config.mels)) @ self.to_bins
+        magnitude = _audible(patches.reshape(-1, self.config.mels)) @ self.to_bins
         magnitude = magnitude * self._full_scale()
         if phase is not None:
             return self._sound(torch.polar(magnitude, phase)[None])[0]
@@ -215,3 +216,10 @@ def _amplitude(patches: Tensor) -> Tensor:
     """Normalised level back to linear amplitude, 1 for a full-scale sine; never below the floor."""
     level_db = (patches * SCALE_DB + CENTRE_DB).clamp_min(FLOOR_DB)
     return torch.pow(10.0, level_db / 20.0)
+
+
+def _audible(patches: Tensor) -> Tensor:
+    """The same, but 0 in frames that are silent: at the floor all bands together would be heard as hiss."""
+    silence = 10.0 ** ((FLOOR_DB + _STILL_SILENT_DB) / 20.0)
+    amplitude = _amplitude(patches)
+    return amplitude * (amplitude.amax(dim=-1, keepdim=True) > silence)
