@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -16,7 +16,7 @@ from audiodae.nets.device import plain_device
 from audiodae.nets.net import Engine, Net
 from audiodae.sound.arrays import LOUD, Audio, check_dense
 from audiodae.sound.resample import check_rate
-from audiodae.streaming.stream import Streamer
+from audiodae.streaming.stream import Settings, Streamer
 from audiodae.streaming.strength import Link
 from audiodae.streaming.whole import clean_whole
 
@@ -88,9 +88,16 @@ class Denoiser:
             attenuation_limit_db=attenuation_limit_db,
         )
 
-    def stream(self, **settings: Any) -> Streamer:
+    def stream(
+        self,
+        *,
+        sample_rate: int | None = None,
+        batch: int = 1,
+        channels: int = 1,
+        **settings: Unpack[Settings],
+    ) -> Streamer:
         """A `Streamer` with this model: `stream(sample_rate=48000, channels=2)`."""
-        return Streamer(self, **settings)
+        return Streamer(self, sample_rate=sample_rate, batch=batch, channels=channels, **settings)
 
 
 class ByRate(Denoiser):

@@ -20,12 +20,12 @@ from collections.abc import (
 )
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from audiodae.api import Denoiser, check_layout, load
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.nets.checkpoint import DEFAULT_MODEL
-from audiodae.streaming.stream import Streamer
+from audiodae.streaming.stream import Settings, Streamer
 
 if TYPE_CHECKING:
     from audiodae.sound.arrays import Audio
@@ -40,7 +40,7 @@ def clean_chunks(
     *,
     sample_rate: int,
     model: Model = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Generator[Audio]:
     """Clean a running signal chunk by chunk, as a generator.
 
@@ -49,7 +49,7 @@ def clean_chunks(
             any `n`, also 0; numpy or torch, floating-point. The first one sets the layout.
         sample_rate: of the chunks, in Hz.
         model: what `audiodae.load()` returns, a shipped model's name, or a path; None is the default.
-        settings: as for `Streamer`: mix, attenuation_limit_db, link, block_frames.
+        settings: as for `Streamer`: mix, attenuation_limit_db, link, block_frames, engine.
 
     Yields:
         Cleaned chunks of the same kind and layout, each as soon as it is ready (none of them is
@@ -75,7 +75,7 @@ async def aclean_chunks(
     *,
     sample_rate: int,
     model: Model = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> AsyncGenerator[Audio]:
     """`clean_chunks` for asyncio: the cleaning runs in a thread, so the event loop stays free.
 
@@ -95,8 +95,8 @@ async def aclean_chunks(
         yield rest
 
 
-def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: dict[str, Any]) -> Streamer:
-    settings = dict(settings)
+def _stream_for(chunk: Any, sample_rate: int, model: Model, settings: Settings) -> Streamer:
+    settings = settings.copy()
     shape = tuple(getattr(chunk, "shape", ()))
     if not 1 <= len(shape) <= 3:
         raise AudioError(

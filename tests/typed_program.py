@@ -37,3 +37,6 @@ asyncio.run(listen())
 
 if TYPE_CHECKING:  # a misspelt name is told, not taken for anything
     misspelt = audiodae.Denoizer  # type: ignore[attr-defined]
+    denoiser.stream(chanels=2)  # type: ignore[call-arg]
+    audiodae.clean_chunks([x], sample_rate=16000, mixx=0.5)  # type: ignore[call-arg]
+    audiodae.aclean_chunks([x], sample_rate=16000, link="both")  # type: ignore[arg-type]

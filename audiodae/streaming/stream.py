@@ -12,7 +12,7 @@ import operator
 import os
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypedDict
 
 from audiodae.errors import AudiodaeError
 from audiodae.nets.checkpoint import DEFAULT_MODEL
@@ -25,6 +25,16 @@ from audiodae.streaming.net_of import HasNet, net_of
 from audiodae.streaming.stream_state import NO_STATE, checked_state
 from audiodae.streaming.strength import Link, checked_limit, checked_link, checked_mix
 from audiodae.streaming.voice import RunningVoice
+
+
+class Settings(TypedDict, total=False):
+    """Of a `Streamer`, whatever the sound is that it is fed with; it says what they are."""
+
+    engine: Engine
+    link: Link
+    mix: float
+    attenuation_limit_db: float | None
+    block_frames: int
 
 
 class Streamer:
