@@ -205,3 +205,11 @@ def test_no_sound_at_all_is_an_error(tmp_path, plain_model):
     soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
     with pytest.raises(AudioError, match="0 samples"):
         embed(tmp_path / "none.wav", plain_model.net)
+
+
+def test_a_name_that_is_no_file_is_refused_before_any_recording_is_heard(tmp_path):
+    """It was said that it had not been there when the work began."""
+    (tmp_path / "device.npz").symlink_to(os.devnull)
+    made = run(tmp_path / "no.wav", "-o", tmp_path / "device.npz")
+    assert made.exit_code == 1 and "holds no embeddings of audiodae" in made.output
+    assert "no.wav" not in made.output

@@ -86,11 +86,12 @@ def embedding_file(
         raise AudiodaeError(f"{path}: give a name that ends in {' or '.join(SUFFIXES)}.")
     if path.suffix.lower() == ".parquet":
         _parquet()
-    if os.path.isfile(path) and not overwrite and not _is_ours(path):
+    there = os.path.lexists(path)
+    if there and not overwrite and not (os.path.isfile(path) and _is_ours(path)):
         raise AudiodaeError(
             f"{path} exists already and holds no embeddings of audiodae: use --overwrite to replace it."
         )
-    file = AtomicFile(path, replace=overwrite or os.path.isfile(path))
+    file = AtomicFile(path, replace=overwrite or there)
 
     def write(embeddings: list[Embedding], facts: dict[str, Any]) -> None:
         file.fill(_filled(path, embeddings, facts))
