@@ -309,6 +309,23 @@ def test_an_impossible_quantile_is_refused_before_any_work(tmp_path, quantile):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_scored_is_told_though_the_rest_is_not(tmp_path, normal, plain_model, monkeypatch):
+    assert run("fit", normal, "-o", tmp_path / "d", "--model", plain_model.name).exit_code == 0
+    (tmp_path / "new").mkdir()
+    for name in "abc":
+        write(tmp_path / "new" / f"{name}.wav", machine(2.0)[None])
+
+    def impatient(source, *rest, **more):
+        if source.name == "c.wav":
+            raise KeyboardInterrupt
+        return describe_file(source, *rest, **more)
+
+    monkeypatch.setattr("audiodae.latent.anomaly.describe_file", impatient)
+    made = run("score", tmp_path / "new", "-m", tmp_path / "d")
+    assert made.exit_code == 130
+    assert "a.wav" in made.stdout and "b.wav" in made.stdout and "c.wav" not in made.stdout
+
+
 def test_the_commands_on_folders(tmp_path, normal, plain_model):
     learned = run("fit", normal, "-o", tmp_path / "d", "--model", plain_model.name)
     assert learned.exit_code == 0 and "24 recordings" in learned.output, learned.output

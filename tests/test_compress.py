@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,22 @@ def test_what_is_given_twice_is_done_once_and_keeps_its_first_place(
     back = run("decompress", "small", "small/sub", "-o", "large/")
     assert back.exit_code == 0 and os.path.isfile("large/sub/b.wav")
     assert sorted(os.listdir("large")) == ["a.wav", "sub"]
+
+
+def test_what_is_done_is_told_before_the_rest_is(tmp_path, plain_model, monkeypatch):
+    """All lines came at the end, and of a run that was interrupted none."""
+    for name in "abc":
+        write(tmp_path / f"{name}.wav", machine(1.0)[None])
+
+    def impatient(source, *rest, **more):
+        if source.name == "c.wav":
+            raise KeyboardInterrupt
+        return compress_file(source, *rest, **more)
+
+    monkeypatch.setattr("audiodae.latent.compress.compress_file", impatient)
+    made = run("compress", tmp_path, "-o", tmp_path / "out", "--model", plain_model.name)
+    assert made.exit_code == 130
+    assert [re.search(r"(\w).wav", line)[1] for line in made.stdout.splitlines()] == ["a", "b"]
 
 
 def test_compressed_files_are_found_by_patterns_too(tmp_path, monkeypatch):

@@ -14,7 +14,11 @@ from audiodae.errors import AudiodaeError, printable
 from audiodae.recordings.progress import bar, failed, say
 
 if TYPE_CHECKING:
+    from audiodae.latent.anomaly import Scores
     from audiodae.recordings.sources import Found
+    from audiodae.recordings.walk import Outcome
+
+    _Scored = tuple[Scores, list[str]]
 
 DEFAULT = "vanilla-16k"
 _DETECTOR = "anomaly-detector"
@@ -142,9 +146,10 @@ def score(
         plot.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(found, plot) if plot is not None else {}
     undrawn: list[str] = []
+    outcomes: list[Outcome[_Scored]] = []
     with bar(found, quiet) as shown:
 
-        def work(item: Found) -> tuple[task.Scores, list[str]]:
+        def work(item: Found) -> _Scored:
             rows, warnings = task.describe_file(item.source, trained.net, shown.update)
             scores = task.score(rows, known, patch_seconds)
             if target := pictures.get(item):
@@ -155,27 +160,39 @@ def score(
                     undrawn.append(explain(error, target))
             return scores, list(warnings)
 
-        outcomes = list(each(found, work))
-    done = [(o.source, *o.value) for o in outcomes if o.value is not None]
-    if as_json:
-        rows = [{"file": str(source), **s.plain(), "warnings": w} for source, s, w in done]
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        for source, scores, warnings in sorted(done, key=lambda row: -row[1].clip):
-            spans = ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in scores.odd_spans[:6])
-            more = len(scores.odd_spans) - 6
-            spans += f" and {more} more" if more > 0 else ""
-            verdict = "odd   " if scores.odd else "normal"
-            click.echo(printable(f"{scores.clip:8.2f}  {verdict}  {source}  {spans}".rstrip()))
-            for warning in warnings:
-                say(f"Warning: {warning}")
+        try:
+            for outcome in each(found, work):
+                outcomes.append(outcome)
+        except KeyboardInterrupt:  # what is scored by then is told all the same
+            shown.close()
+            _tell(outcomes, as_json)
+            raise
+    drawn = _tell(outcomes, as_json)
     bad = failed(outcomes)
     if undrawn:
-        say(f"{len(undrawn)} of {len(done)} could not be drawn:")
+        say(f"{len(undrawn)} of {drawn} could not be drawn:")
     for reason in undrawn:
         say(f"  {reason}")
     if bad or undrawn:
         ctx.exit(1)
+
+
+def _tell(outcomes: Iterable[Outcome[_Scored]], as_json: bool) -> int:
+    """Print all scores, in the table the oddest first; how many there are."""
+    done = [(o.source, *o.value) for o in outcomes if o.value is not None]
+    if as_json:
+        rows = [{"file": str(source), **s.plain(), "warnings": w} for source, s, w in done]
+        click.echo(json.dumps(rows, indent=2))
+        return len(done)
+    for source, scores, warnings in sorted(done, key=lambda row: -row[1].clip):
+        spans = ", ".join(f"{a:.1f}-{b:.1f} s" for a, b in scores.odd_spans[:6])
+        more = len(scores.odd_spans) - 6
+        spans += f" and {more} more" if more > 0 else ""
+        verdict = "odd   " if scores.odd else "normal"
+        click.echo(printable(f"{scores.clip:8.2f}  {verdict}  {source}  {spans}".rstrip()))
+        for warning in warnings:
+            say(f"Warning: {warning}")
+    return len(done)
 
 
 def _pictures(found: Iterable[Found], folder: Path) -> dict[Found, Path]:

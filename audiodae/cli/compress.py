@@ -69,7 +69,6 @@ def compress(
     found = recordings(sources, [Path(target)] if target else [])
     targets = mirrored(found, target, SUFFIX, overwrite=overwrite)
     trained = Trained.load(model, device)
-    rows: list[dict[str, Any]] = []
     with bar(found, quiet) as shown:
 
         def work(item: Any) -> dict[str, Any]:
@@ -88,9 +87,14 @@ def compress(
             row |= {"bytes": size, "bits_per_second": 8 * size / content.seconds}
             return row | (quality(item.source, content, trained) if measure else {})
 
-        outcomes = list(each(found, work))
+        outcomes = []
+        for outcome in each(found, work):
+            outcomes.append(outcome)
+            if outcome.value and not (as_json or quiet):
+                with shown.external_write_mode():  # above the bar
+                    click.echo(printable(_line(outcome.value)))
     rows = [outcome.value for outcome in outcomes if outcome.value is not None]
-    _print(rows, as_json, quiet)
+    _print_all(rows, as_json, quiet)
     if failed(outcomes):
         ctx.exit(1)
 
@@ -152,7 +156,18 @@ def decompress(
         ctx.exit(1)
 
 
-def _print(rows: list[dict[str, Any]], as_json: bool, quiet: bool) -> None:
+def _line(row: dict[str, Any]) -> str:
+    line = f"{row['file']} -> {row['target']}: {row['bytes']} bytes, "
+    line += f"{row['bits_per_second']:.0f} bit/s"
+    more = {"lsd_db": "LSD {:.1f} dB", "stoi": "STOI {:.2f}", "pesq_wb": "PESQ {:.2f}"}
+    more = {k: text for k, text in more.items() if k in row}
+    return line + "".join(
+        ", " + text.format(row[k]).replace("nan", "n/a") for k, text in more.items()
+    )
+
+
+def _print_all(rows: list[dict[str, Any]], as_json: bool, quiet: bool) -> None:
+    """What can only be said at the end."""
     import json
 
     if as_json:
@@ -161,15 +176,6 @@ def _print(rows: list[dict[str, Any]], as_json: bool, quiet: bool) -> None:
         return
     if quiet:
         return
-    for row in rows:
-        line = f"{row['file']} -> {row['target']}: {row['bytes']} bytes, "
-        line += f"{row['bits_per_second']:.0f} bit/s"
-        more = {"lsd_db": "LSD {:.1f} dB", "stoi": "STOI {:.2f}", "pesq_wb": "PESQ {:.2f}"}
-        more = {k: text for k, text in more.items() if k in row}
-        line += "".join(
-            ", " + text.format(row[k]).replace("nan", "n/a") for k, text in more.items()
-        )
-        click.echo(printable(line))
     seconds = sum(row["seconds"] for row in rows)
     if len(rows) > 1 and seconds:
         total = sum(row["bytes"] for row in rows)
