@@ -14,6 +14,7 @@ from sounds import noise
 
 import audiodae
 from audiodae.cli.main import main
+from audiodae.errors import AudiodaeError
 from audiodae.live.plugin import FILE_NAME, _path_without_environments
 
 RATE = 44100
@@ -395,3 +396,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     result = run(tmp_path, monkeypatch, "install", "--path", str(tmp_path / "file" / "below"))
     assert result.exit_code == 1 and FILE_NAME in result.output
+
+
+def test_on_a_full_disk_what_was_installed_before_stays(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs a limit of file sizes")
+    from audiodae.live.plugin import install
+
+    path = install(tmp_path)
+    before = path.read_text()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(AudiodaeError, match=rf"{FILE_NAME} cannot be written"):
+            install(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == before and os.listdir(path.parent) == [FILE_NAME]

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import reason
+from audiodae.files.atomic import reason, write_whole
 
 FILE_NAME = "gstaudiodae.py"  # not audiodae.py, which would hide the package from itself
 
@@ -78,11 +78,11 @@ def install(folder: Path | None = None) -> Path:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise AudiodaeError(
             f"{path} cannot be written ({reason(error)}): choose another folder with --path."
         ) from error
+    write_whole(path, lambda file: file.write(text.encode()))  # on a full disk an earlier one stays
     return path
 
 
