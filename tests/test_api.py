@@ -96,10 +96,18 @@ def test_it_loads_where_modules_are_made_without_numbers(model_path):
     assert np.isfinite(denoiser(noise(4000), 16_000)).all()
 
 
-@pytest.mark.parametrize("tensor", [torch.zeros(9, device="meta"), torch.zeros(9).to_sparse()])
-def test_a_tensor_without_samples_is_refused(denoiser, tensor):
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: torch.zeros(9, device="meta"),
+        lambda: torch.zeros(9).to_sparse(),
+        lambda: torch.nested.nested_tensor([torch.zeros(9), torch.zeros(7)]),
+    ],
+)
+def test_a_tensor_without_samples_is_refused(denoiser, made):
     with pytest.raises(AudioError, match="without samples of its own"):
-        denoiser(tensor, 16_000)
+        denoiser(made(), 16_000)
 
 
 def test_the_call_is_the_stream_with_the_same_settings(denoiser):

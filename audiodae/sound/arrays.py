@@ -172,9 +172,12 @@ class Constant:
 
 def check_dense(audio: Any) -> None:
     """Raise `AudioError` for a tensor of torch that is not one number beside the other."""
-    if is_torch_array(audio) and (audio.is_meta or str(audio.layout) != "torch.strided"):
+    if is_torch_array(audio) and (
+        audio.is_meta or audio.is_nested or str(audio.layout) != "torch.strided"
+    ):
         raise AudioError(
-            "The audio is a tensor without samples of its own (meta, or sparse): pass a dense one."
+            "The audio is a tensor without samples of its own, side by side (it is meta, sparse or nested): "
+            "pass a dense one."
         )
 
 
