@@ -31,6 +31,8 @@ from audiodae.cli.main import Commands, main
 from audiodae.files.audio import TEMP_PREFIX
 from audiodae.recordings.manifest import MANIFEST_NAME, Manifest
 from audiodae.recordings.options import PRESETS
+from audiodae.recordings.progress import bar
+from audiodae.recordings.sources import Found
 
 RATE = 16_000
 AUDIODAE = [sys.executable, "-m", "audiodae"]
@@ -224,6 +226,27 @@ def test_a_terminal_gets_a_bar_with_speed_and_time_left(exported_path: Path) -> 
     os.close(ours)
     assert "of 30 s" in shown and "x real time" in shown and " left" in shown
     assert "100%" in shown
+
+
+@pytest.mark.parametrize("known_seconds", [0, 10])
+def test_the_bar_goes_on_beyond_the_lengths_that_are_known(
+    known_seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    recordings = [Found(Path("of-unknown-length.webm"), Path())]
+    if known_seconds:
+        recordings.append(Found(put("a.wav", known_seconds), Path()))
+    with bar(recordings, quiet=False) as shown:
+        for _ in range(20):
+            shown.update(1.0)
+            shown.refresh()
+    assert "20 s, " in terminal.getvalue() and "of 0 s" not in terminal.getvalue()
+    assert ("of 10 s" in terminal.getvalue()) == bool(known_seconds)
 
 
 @pytest.mark.parametrize(("closed", "jobs"), [("2>&-", "2"), ("<&- >&- 2>&-", "1")])

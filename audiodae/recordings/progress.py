@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from audiodae.recordings.sources import Found
     from audiodae.recordings.walk import Outcome
 
+_WITHIN = "{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {speed}, {remaining} left"
+_ON_AND_ON = "{n:.0f} s, {speed}"
+
 
 def bar(
     jobs: Sequence[Job | Found], quiet: bool, stopped: Callable[[], bool] = lambda: False
@@ -34,14 +37,17 @@ def bar(
         def format_dict(self) -> dict[str, Any]:
             known: dict[str, Any] = super().format_dict
             rate = known["rate"] or (known["n"] / known["elapsed"] if known["elapsed"] else 0.0)
-            return known | {"speed": f"{rate:.0f}x real time"}
+            # Not every recording says how long it is, and tqdm drops a total that is exceeded.
+            within = known["total"] and known["n"] < known["total"] + 0.5
+            shape = _WITHIN if within else _ON_AND_ON
+            return known | {"bar_format": shape, "speed": f"{rate:.0f}x real time"}
 
     shown = sys.stderr.isatty() and not quiet
     return Bar(
         total=_seconds_of(jobs, stopped) if shown else None,
         disable=not shown,
         file=sys.stderr,
-        bar_format="{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {speed}, {remaining} left",
+        dynamic_ncols=True,  # a window may be made narrower meanwhile
     )
 
 
