@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import audiodae
 from audiodae.cli.main import main
 from audiodae.nets.checkpoint import load_net
 from audiodae.sound.resample import resample
-from audiodae.streaming.voice import segments
+from audiodae.streaming.voice import VoiceTrack, segments
 
 DATA = Path(__file__).parent / "data"
 RATE = 16000
@@ -154,6 +155,24 @@ def test_segments_bridge_short_pauses_and_drop_clicks():
     assert segments(p, 0.016) == [{"start": 0.32, "end": 1.6}]
     assert segments(np.zeros(0), 0.016) == []
     assert segments(np.ones(10), 0.1, 0.95) == [{"start": 0.0, "end": 0.95}]
+
+
+def test_what_is_written_of_a_long_recording_takes_little_memory_and_is_all_there():
+    values = np.square(np.sin(np.arange(30_001) / 300)).astype(np.float32)
+    heard = VoiceTrack(100, 0.01)  # a value a sample
+    tracemalloc.start()
+    for start in range(0, len(values), 1000):
+        heard.add(values[start : start + 1000])
+    for _ in heard.as_json({"source": "a.wav"}):
+        pass
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 * len(values)
+    document = json.loads("".join(heard.as_json({"source": "a.wav"})))
+    assert document["probability"] == [round(float(value), 3) for value in values]
+    assert document["source"] == "a.wav" and document["hop_seconds"] == 0.01
+    nothing = json.loads("".join(VoiceTrack(100, 0.01).as_json({})))
+    assert nothing["segments"] == nothing["probability"] == []
 
 
 def test_the_command_writes_it(tmp_path, speech):

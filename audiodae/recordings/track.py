@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from contextlib import ExitStack
@@ -135,7 +134,8 @@ class Track:
             if self._vad is not None:
                 about = {"source": str(self.job.source), "seconds": round(self.seconds, 3)}
                 voice = self.voice or VoiceTrack(self.info.sample_rate, 1.0)
-                self._vad.write(json.dumps(voice.plain(about)).encode())
+                for piece in voice.as_json(about):
+                    self._vad.write(piece.encode())
             for writer in (self._writer, self._residue):
                 if writer is not None:
                     writer.finish()  # before any of them has its name

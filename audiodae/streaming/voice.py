@@ -7,8 +7,10 @@ the net lets through counts as speech (a cry, a radio, other people's talk), and
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ SPEECH = 0.5
 """From this probability on it is speech."""
 _SHORTEST_PAUSE_SECONDS = 0.3
 _SHORTEST_SPEECH_SECONDS = 0.1
+_VALUES_A_PIECE = 1000
 
 Track = npt.NDArray[np.float32]
 
@@ -126,7 +129,7 @@ class VoiceTrack:
     def __init__(self, sample_rate: int, hop_seconds: float) -> None:
         self.hop_seconds = hop_seconds
         self._hop_samples, self._sample_rate = hop_seconds * sample_rate, sample_rate
-        self._values: list[float] = []
+        self._values = array("f")  # a list of them takes 16 MB an hour
         self.samples = 0
 
     def add(self, probability: Track) -> None:
@@ -136,16 +139,19 @@ class VoiceTrack:
             self._values.append(round(float(probability[moment - self.samples]), 3))
         self.samples = end
 
-    def plain(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """What goes into a JSON file: value `i` belongs to the moment `i * hop_seconds`."""
-        return {
-            **about,
-            "hop_seconds": self.hop_seconds,
-            "segments": segments(
-                np.array(self._values), self.hop_seconds, self.samples / self._sample_rate
-            ),
-            "probability": self._values,
-        }
+    def as_json(self, about: Mapping[str, Any]) -> Iterator[str]:
+        """What goes into a JSON file, in pieces: value `i` belongs to the moment `i * hop_seconds`."""
+        heard = np.asarray(self._values)
+        seconds = self.samples / self._sample_rate
+        speech = segments(heard, self.hop_seconds, seconds)
+        document = {"hop_seconds": self.hop_seconds, "segments": speech, "probability": []}
+        head = json.dumps({**about, **document})
+        yield head.removesuffix("]}")
+        for start in range(0, len(heard), _VALUES_A_PIECE):
+            piece = self._values[start : start + _VALUES_A_PIECE]
+            values = json.dumps([round(value, 3) for value in piece])[1:-1]
+            yield f", {values}" if start else values
+        yield "]}"
 
 
 def segments(
