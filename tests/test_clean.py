@@ -682,6 +682,22 @@ def test_what_is_put_in_place_while_its_recording_is_cleaned_stays(
     assert [job.action for job in plan([source], tmp_path / "b.wav", again)] == ["refuse"]
 
 
+def test_a_recording_that_grows_while_it_is_cleaned_is_told(
+    denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(1, RATE))
+
+    def grow(_: float) -> None:
+        with source.open("ab") as file:
+            file.write(bytes(1000))
+
+    jobs = plan([source], None, Options(overwrite=True))
+    (report,) = carry_out(jobs, denoiser, Options(), progress=grow)
+    assert "a.wav was changed while it was cleaned" in report.warnings[-1]
+    (report,) = carry_out(jobs, denoiser, Options(), progress=lambda _: source.unlink())
+    assert report.status == "done" and "changed" not in str(report.warnings)
+
+
 def test_an_output_that_is_changed_while_the_run_is_going_stays(
     denoiser: Denoiser, tmp_path: Path
 ) -> None:

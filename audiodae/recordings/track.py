@@ -14,6 +14,7 @@ from audiodae.errors import AudioError
 from audiodae.files.atomic import AtomicFile
 from audiodae.files.audio import Reader, Writer
 from audiodae.files.formats import is_lossy
+from audiodae.files.stamp import stamp
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options
 from audiodae.recordings.report import FileReport, explain
@@ -41,6 +42,7 @@ class Track:
         self._read = self.written = 0
         self._vad: AtomicFile | None = None
         self._energy_in = self._energy_out = self._peak = 0.0
+        self._came = stamp(job.source)
         try:
             self.reader = self._files.enter_context(Reader(job.source))
             self.info = self.reader.info
@@ -194,6 +196,12 @@ class Track:
         if nonfinite:
             warnings.append(
                 f"{job.source} has {nonfinite} samples that are {NO_SOUND}: they became 0."
+            )
+        # Some disks give files new numbers as they like; and of what is gone there is no newer one.
+        if (now := stamp(job.source)) and now[1:] != (self._came or now)[1:]:
+            warnings.append(
+                f"{job.source} was changed while it was cleaned, so what was made of it may be old in part: "
+                "clean it again once it stays as it is."
             )
         if self._peak > LOUD:
             warnings.append(
