@@ -751,6 +751,25 @@ def test_two_runs_into_one_folder_forget_nothing(denoiser: Denoiser, tmp_path: P
     assert made["a.wav"].target_bytes > 0 and made["b.wav"].target_bytes > 0
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_another_run_had_named_and_enters_a_moment_later_stays_entered(
+    error: type[BaseException], denoiser: Denoiser, tmp_path: Path
+) -> None:
+    source = put(tmp_path / "a.wav", noise(1, RATE))
+    target = put(tmp_path / "out/a.wav", noise(1, RATE))
+    Manifest(tmp_path / "out").record(target, Made.of(source, ""), source)
+
+    def other(_: float) -> None:
+        Manifest(tmp_path / "out").record(target, Made.of(source, "", target), source)
+        raise error
+
+    jobs = plan([source], tmp_path / "out", Options(overwrite=True))
+    with contextlib.suppress(KeyboardInterrupt):
+        (report,) = carry_out(jobs, denoiser, Options(), progress=other)
+        assert report.status == "failed"
+    assert Manifest(tmp_path / "out").made["a.wav"].target_bytes > 0
+
+
 def test_a_pattern_of_several_recordings_is_not_one_file(
     folder: Path, denoiser: Denoiser, tmp_path: Path
 ) -> None:

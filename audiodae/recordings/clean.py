@@ -248,11 +248,15 @@ class _Ledger:
         if output in report.outputs:
             manifest.record(output, begun.made.finished(output, report.model), source)
             return
-        if stamp(output) != begun.there:  # another run may have made it and entered it
+        self._put_back(manifest, output, begun.before)
+
+    def _put_back(self, manifest: Manifest, output: Path, before: Made | None) -> None:
+        """What was known before; but another run may have made the output and entered it meanwhile."""
+        if stamp(output) is not None:
             latest = manifest.get_anew(output)
             if latest is not None and latest.lies_at(output):
                 return
-        manifest.record(output, begun.before)
+        manifest.record(output, before)
 
     def close(self) -> None:
         """Forget what was begun and came to nothing; leave no empty manifest or folder behind."""
@@ -260,6 +264,6 @@ class _Ledger:
             # Of what was interrupted or lost nobody says how it ended: it may just have been made.
             if stamp(output) == begun.there:
                 with contextlib.suppress(OSError):
-                    self._manifests[root].record(output, begun.before)
+                    self._put_back(self._manifests[root], output, begun.before)
         for manifest in self._manifests.values():
             manifest.close()
