@@ -1,6 +1,6 @@
 """Errors a user can act on. Each message says what was given, what was wanted, and what to do."""
 
-_COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+_COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord("\n"): r"\n"}
 
 
 class AudiodaeError(Exception):
@@ -24,6 +24,6 @@ class PlanError(AudiodaeError):
 
 
 def printable(text: str) -> str:
-    """Names on disk may be no valid text, and may command a terminal; pictures and tables want text."""
+    """One line of text: names on disk may be no valid text, may command a terminal or divide the row."""
     valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return valid.translate(_COMMANDS)

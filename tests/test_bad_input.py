@@ -250,6 +250,13 @@ def test_a_name_commands_no_terminal(run: Any) -> None:
     for words in (["--dry-run"], ["-v"]):
         output = run("x\x1b]0;pwn\x07.wav", *words).output
         assert "\x1b" not in output and r"x\x1b]0;pwn\x07.wav" in output
+    Path("x\x1b]0;pwn\x07.wav").unlink()
+    put("two\nlines.wav", noise(1000))
+    for words in (["--dry-run"], ["-v"]):
+        assert (
+            r"two\nlines.wav -> out/two\nlines.wav"
+            in run("two\nlines.wav", "-o", "out", *words).output
+        )
 
 
 @linux

@@ -339,6 +339,7 @@ def test_what_is_said_goes_before_the_preset(
         ["-", "--skip-existing"],
         ["-", "--rate", "48000"],
         ["-", "--encoding", "s16", "--rate", "16000", "--input-channels", "0"],
+        ["a.wav", "--quiet", "--verbose"],
         ["a.wav", "--dry-run", "--report", "r.json"],
         ["a.wav", "--vad", "r.json", "--report", "r.json"],
         ["a.wav", "--nonsense"],

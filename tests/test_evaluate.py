@@ -414,6 +414,13 @@ def test_scores_count_by_clip_and_time_by_second(clips):
     assert mean["real_time_factor"] == pytest.approx(sum(v * s for v, s in clips) / total)
 
 
+def test_a_name_of_two_lines_is_one_row_of_the_table():
+    rows = [Row("two\nlines", "a", None, 1.0, {"snr_db": 1.0, "pesq_wb": math.nan})]
+    *table, _, remark = Evaluation(rows).table().splitlines()
+    assert len({len(line) for line in table}) == 1 and len(table) == 3
+    assert r"two\nlines: no PESQ" in remark
+
+
 def test_every_column_fits_the_table_and_tiny_losses_have_no_sign():
     values = dict.fromkeys(COLUMNS, -1e-9)
     table = Evaluation([Row("noisy", "a", None, 1.0, values)]).table()

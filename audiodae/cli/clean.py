@@ -150,6 +150,8 @@ def clean(ctx: click.Context, /, sources: tuple[str, ...], **given: Any) -> None
     audiodae clean 'recordings/**/*.mp3' -o cleaned/ --format flac
     arecord -f S16_LE -r 16000 -t wav | audiodae clean - | aplay
     """
+    if given["quiet"] and given["verbose"]:
+        raise click.UsageError("--quiet and --verbose are opposites: give one of them.")
     preset = PRESETS[given["preset"]]
     limit = given["attenuation_limit_db"]
     options = Options(

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from audiodae.errors import printable
+
 JSON_KEYS = ("systems", "rows", "notes")
 NOISY = "noisy"  # the system that does nothing; its row comes first
 
@@ -100,7 +102,7 @@ class Evaluation:
                     cells = _cells(names, self.mean(system, snr_db))
                     lines.append([f"{snr_db:g}", system, clips, *cells])
             text += "\n\n" + _markdown(lines)
-        remarks = self._remarks()
+        remarks = [printable(remark) for remark in self._remarks()]
         return text + ("\n\n" + "\n".join(remarks) if remarks else "")
 
     def to_json(self) -> str:
@@ -160,6 +162,7 @@ def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
 
 def _markdown(lines: list[list[str]]) -> str:
     """Text to the left, numbers to the right; the first line is the header."""
+    lines = [[printable(cell) for cell in line] for line in lines]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
     left = [header == "system" for header in lines[0]]
 
