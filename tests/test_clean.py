@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -749,6 +750,37 @@ def test_two_runs_into_one_folder_forget_nothing(denoiser: Denoiser, tmp_path: P
     assert [report.status for report in reports] == ["failed", "failed"]
     made = Manifest(tmp_path / "out").made
     assert made["a.wav"].target_bytes > 0 and made["b.wav"].target_bytes > 0
+
+
+def test_a_second_signal_while_the_workers_end_leaves_none_behind(
+    exported: Denoiser, tmp_path: Path
+) -> None:
+    for name in "abc":
+        put(tmp_path / f"rec/{name}.wav", noise(1, 20 * RATE))
+    over, came = threading.Event(), list[int]()
+
+    def hear(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) == 1:
+            raise KeyboardInterrupt
+
+    def insist() -> None:
+        while not over.wait(0.01):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupt(_: float) -> None:
+        threading.Thread(target=insist).start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+        with pytest.raises(KeyboardInterrupt):
+            list(carry_out(jobs, exported, Options(), workers=2, progress=interrupt))
+        assert came and not multiprocessing.active_children()
+    finally:
+        over.set()
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

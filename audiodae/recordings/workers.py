@@ -114,7 +114,7 @@ def spread(
                     progress(gained)
             if broken or any(_is_lost(future) for future in finished):
                 # All that was under way is lost with the pool; a new one goes on with the rest.
-                executor.shutdown(wait=True, cancel_futures=True)
+                _end(executor)
                 if not bulletin.started.value:
                     raise AudiodaeError(_NONE_STARTED)
                 finished = set(running)
@@ -134,10 +134,20 @@ def spread(
                 yield end(jobs[running.pop(future)], future.result())
     finally:
         bulletin.stop.value = 1
-        executor.shutdown(wait=True, cancel_futures=True)
+        _end(executor)
         for future, i in running.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 end(jobs[i], future.result())
+
+
+def _end(executor: ProcessPoolExecutor) -> None:
+    """Wait until all workers have ended, and only then heed a second signal.
+
+    Python 3.11 takes a thread for ended when waiting for it is broken off; the pool's own then never tells
+    the workers to end, and this process waits for them for ever.
+    """
+    with deaf_to_interrupts(signal.SIGTERM):
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _is_lost(future: Future[FileReport]) -> bool:
