@@ -78,3 +78,4 @@ def test_the_picture_has_low_notes_at_the_bottom_and_silence_black() -> None:
     grey = board.picture(spec)
     assert grey.shape == (5, 3)
     assert float(grey[3, 1]) == 1.0 and float(grey.sum()) == 1.0
+    assert not board.picture(torch.zeros(3, 5, dtype=torch.complex64)).any()

@@ -122,4 +122,5 @@ def _is_writer(thread: threading.Thread | None) -> bool:
 def picture(spec: Tensor) -> Tensor:
     """`(frames, bins)` complex -> `(bins, frames)` grey from 0 to 1, low frequencies at the bottom."""
     level_db = 20.0 * spec.abs().clamp_min(1e-8).log10()
-    return (1.0 + (level_db - level_db.max()) / _DEEPEST_DB).clamp(0.0, 1.0).T.flip(0)
+    loudest_db = level_db.max().clamp_min(-_DEEPEST_DB)  # or silence would be as loud as can be
+    return (1.0 + (level_db - loudest_db) / _DEEPEST_DB).clamp(0.0, 1.0).T.flip(0)
