@@ -688,6 +688,11 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         ("[model]\nsample_rate = 8000\n[loss]\nlog_spectrum = 0.1", "below 4000 Hz"),
         ("[loss]\ncompression = 0.0", "compression is 0.0"),
         ("[loss]\nsnr = -0.1", "snr is -0.1"),
+        ("[[stages]]\nsteps = 0", "steps = 0 in every stage"),
+        (
+            "[loss]\nmagnitude = 0\nspectrum = 0\nsnr = 0\nlost_speech = 0\n[[stages]]\nsteps = 1",
+            "nothing to learn in a stage",
+        ),
     ],
 )
 def test_a_number_that_makes_no_sense_is_named(tmp_path: Path, text: str, words: str) -> None:

@@ -18,6 +18,7 @@ from audiodae.training.pesq_loss import pesq_loss
 from audiodae.training.stoi_loss import stoi_loss
 from audiodae.training.whisper_loss import WhisperLoss
 
+WEIGHTS = ("magnitude", "spectrum", "snr", "lost_speech", "noise_left", "log_spectrum", "clean_in")
 _FLOOR_POWER = 1e-7
 _FLOOR_LOG_POWER = 1e-10  # of logarithms: 100 dB below a full bin
 _HIGHEST_SNR_DB = 35.0  # better than this is not worth more
@@ -55,8 +56,7 @@ class LossConfig:
     compression: float = 0.3
 
     def __post_init__(self) -> None:
-        check_range(self, 0.0, 1e6, "magnitude", "spectrum", "snr", "lost_speech", "noise_left")
-        check_range(self, 0.0, 1e6, "log_spectrum", "log_spectrum_from_hz", "clean_in")
+        check_range(self, 0.0, 1e6, *WEIGHTS, "log_spectrum_from_hz")
         check_range(self, 0.05, 1.0, "compression")
 
 

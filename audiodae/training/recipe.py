@@ -16,7 +16,7 @@ from audiodae.nets.autoencoder_config import AutoencoderConfig
 from audiodae.nets.denoiser import DenoiserConfig
 from audiodae.nets.families import family
 from audiodae.training.elbo import ElboConfig
-from audiodae.training.losses import LossConfig
+from audiodae.training.losses import WEIGHTS, LossConfig
 from audiodae.training.mix_config import MixConfig
 
 # The shortest and longest crops that each can hear.
@@ -120,6 +120,10 @@ class Recipe:
             self._check_patches(self.autoencoder)
         if not self.stages:
             raise ValueError("there are no stages: give at least one [[stages]] table with steps.")
+        if not self.steps:
+            raise ValueError(
+                "there is nothing to do, with steps = 0 in every stage: give one of them more."
+            )
 
     def _check_loss(self) -> None:
         frame_seconds = self.model.n_fft / self.model.sample_rate
@@ -140,6 +144,13 @@ class Recipe:
                 f"loss.log_spectrum is asked for from {from_hz:g} Hz up, and the model hears only what is "
                 f"below {highest_hz:g} Hz: set loss.log_spectrum_from_hz lower, or log_spectrum to 0."
             )
+        if not any(getattr(self.loss, name) for name in WEIGHTS):
+            for stage in self.stages:
+                if stage.steps and not any(getattr(stage, name) for name in HEARD_SECONDS):
+                    raise ValueError(
+                        "there is nothing to learn in a stage: all weights of its loss are 0. Give one of "
+                        f"{', '.join(WEIGHTS)} in [loss], or {', '.join(HEARD_SECONDS)} in that stage."
+                    )
         for name, (least, most) in HEARD_SECONDS.items():
             for seconds in (stage.crop_seconds for stage in self.stages if getattr(stage, name)):
                 if not least <= seconds <= most:
