@@ -730,6 +730,23 @@ def test_weights_of_categories_that_are_not_there_are_told(
     assert "the noise has no category fan, so these weights do nothing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("noise", ["speech", "speech/../speech", ""])
+def test_speech_is_not_taken_for_noise(root: Path, tmp_path: Path, noise: str) -> None:
+    folders = [root / "speech"], [root / "noise", root / noise], []
+    with pytest.raises(AudiodaeError, match="is given as speech, and .* as noise"):
+        train_folders(*folders, root / "adamw.toml", tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "a.wav").write_text("not audio at all")
+    folders = [tmp_path / "noise"], [root / "noise"], []
+    with pytest.raises(AudiodaeError, match="None of the 1 audio files"):
+        train_folders(*folders, root / "adamw.toml", tmp_path / "run" / "mine", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_talker_alone_cannot_be_held_out_and_that_is_told(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

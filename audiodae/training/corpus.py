@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from audiodae.errors import AudioError
 from audiodae.files.audio import AUDIO_SUFFIXES
+from audiodae.files.place import made
 from audiodae.recordings.sources import walk
 from audiodae.training.decoding import (
     GENERATED,
@@ -130,8 +131,8 @@ def read_corpus(
     array_path, index_path = cache / f"{key}.i16", cache / f"{key}.json"
     index = index_of(array_path, index_path)
     if index is None or some_can_be_read(list(index["failures"]), mono):
-        cache.mkdir(parents=True, exist_ok=True)
-        index = decoded(files, mono, array_path, index_path)
+        with made(cache):
+            index = decoded(files, mono, array_path, index_path)
     audio = np.memmap(array_path, dtype=np.int16, mode="r")
     clips = tuple(Clip(**clip) for clip in index["clips"])
     rates_hz = tuple((int(rate), count) for rate, count in index["rates_hz"])

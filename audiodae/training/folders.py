@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -175,12 +176,25 @@ def corpora_of(
     rate = recipe.sample_rate
     if not speech and recipe.mix.noise_only < 1.0:
         raise AudiodaeError("This recipe is about speech: give a folder of it with --speech.")
+    if recipe.mix.noise_only < 1.0:
+        _check_apart(speech, noise)
     corpora = {
         "speech": read_corpus(speech, rate, cache, talkers_in_folders=True) if speech else None,
         "noise": read_corpus(noise, rate, cache) if noise else None,
         "rooms": read_corpus(rir, rate, cache, full_scale=True) if rir else None,
     }
     return corpora | _noises(recipe, corpora["noise"])
+
+
+def _check_apart(speech: Sequence[Path], noise: Sequence[Path]) -> None:
+    """Raise `AudiodaeError` where speech would be heard as noise too: what is learnt is to remove it."""
+    for voices, noises in itertools.product(speech, noise):
+        one, other = voices.resolve(), noises.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise AudiodaeError(
+                f"{voices} is given as speech, and {noises} as noise: they are one folder, or one is in the "
+                "other. Give two folders that lie apart."
+            )
 
 
 def _noises(recipe: Recipe, noise: Corpus | None) -> dict[str, Corpus | None]:

@@ -121,6 +121,7 @@ class Trainer:
                 )
             return
         self.learner.lesson.check(self.step)
+        self.run.mkdir(parents=True, exist_ok=True)
         with claimed(self.run) if self.rank == 0 else contextlib.nullcontext():
             if self.rank == 0:  # not before the folder is ours
                 if stamp(self.run / STATE) != self._state_was:
@@ -292,7 +293,6 @@ class Trainer:
         self._state_was = stamp(self.run / STATE)
 
     def _resume(self) -> None:
-        self.run.mkdir(parents=True, exist_ok=True)
         state = read_state(self.run, self.recipe, self.device)
         if state is None:
             return
