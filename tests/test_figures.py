@@ -1,6 +1,7 @@
 """What the figures are made with does what its name says."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def test_damage_changes_a_recording_and_keeps_its_length(way):
     assert y.shape == x.shape and np.isfinite(y).all()
     assert np.abs(y - x).max() > 0.01
     np.testing.assert_array_equal(x, before)
+
+
+def test_a_folder_that_is_not_there_is_told_in_a_sentence(tmp_path):
+    figures = str(Path(damage.__file__).parent)
+    folders = ["--speech", "not-there", "--noise", "not-there", "--cache", str(tmp_path)]
+    words = [sys.executable, figures, *folders, "reconstruction"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1 and "not-there is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_each_damage_is_the_one_it_is_called():

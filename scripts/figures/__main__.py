@@ -7,9 +7,12 @@ python scripts/figures --speech corpus/speech --noise corpus/noise anomalies  # 
 import argparse
 import importlib
 import os
+import sys
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from audiodae.errors import AudiodaeError
 
 PLAIN = ["vanilla-16k", "convolutional-16k"]
 ALL = [*PLAIN, "denoising-16k", "variational-16k"]
@@ -35,6 +38,8 @@ def main() -> None:
     parser.add_argument("--judge", default="vanilla-16k", help="in whose latents noise is compared")
     parser.add_argument("--steps", type=int, default=2000, help="of each training of the ablation")
     args = parser.parse_args()
+    if args.steps < 1:
+        parser.error(f"--steps {args.steps}: give 1 or more")
     chosen = args.models
     for part in args.parts or PARTS:
         if part not in PARTS:
@@ -42,7 +47,10 @@ def main() -> None:
         module, function, models = PARTS[part]
         args.models = chosen or models
         began = time.perf_counter()
-        getattr(importlib.import_module(module), function)(args)
+        try:
+            getattr(importlib.import_module(module), function)(args)
+        except AudiodaeError as error:
+            sys.exit(f"Error: {error}")
         print(f"\n<!-- {part}: {time.perf_counter() - began:.0f} s -->", flush=True)
 
 
