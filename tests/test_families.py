@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +276,13 @@ def demo(kind: str) -> torch.Tensor:
     with Reader(data) as reader:
         sound = np.concatenate([block.mean(axis=0) for block in reader.blocks(1 << 16)])
     return torch.from_numpy(sound)[None]
+
+
+def test_the_script_that_draws_them_refuses_a_file_for_its_folder(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    script = Path(__file__).parent.parent / "scripts" / "families"
+    (tmp_path / "file").touch()
+    words = [arg for name in ("speech", "noise", "cache") for arg in (f"--{name}", str(tmp_path))]
+    command = [sys.executable, str(script), *words, "--out", str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "give a folder" in done.stderr
