@@ -6,12 +6,15 @@ from typing import Any
 
 from audiodae.nets.net import Net
 from audiodae.sound.arrays import Audio, array_namespace
-from audiodae.streaming.net_of import HasNet
+from audiodae.streaming.net_of import HasNet, net_of
 from audiodae.streaming.stream import Streamer
 from audiodae.streaming.strength import Link
 
 OFFLINE_BLOCK_FRAMES = 64
 """Frames a block when nobody waits for the sound: about seven times as fast as one by one."""
+
+_FRAMES_AT_ONCE = 512
+"""On a CPU, of all rows together: of more the caches are too small, and they take 70 kB each."""
 
 _SLICE_SAMPLES = 1 << 20  # of all signals together: a recording is fed by such slices
 
@@ -24,17 +27,26 @@ def clean_whole(
     link: Link = "linked",
     mix: float = 1.0,
     attenuation_limit_db: float | None = None,
-    block_frames: int = OFFLINE_BLOCK_FRAMES,
+    block_frames: int | None = None,
 ) -> Audio:
     """A whole recording through a `Streamer`: `([[batch,] channels,] samples)`, the same comes out.
 
-    Besides the result it needs memory for some seconds only, however long the recording is.
+    Besides the result it needs memory for some seconds only, however long the recording is and however
+    many there are in the batch.
     """
+    net = net_of(denoiser, "auto", sample_rate)
+    batch = audio.shape[0] if audio.ndim > 2 else 1
+    channels = audio.shape[-2] if audio.ndim > 1 else 1
+    if block_frames is None:
+        block_frames = OFFLINE_BLOCK_FRAMES
+        if str(net.device) == "cpu":
+            rows = max(1, batch * channels if link == "each" else batch)
+            block_frames = min(block_frames, max(1, _FRAMES_AT_ONCE // rows))
     streamer = Streamer(
-        denoiser,
+        net,
         sample_rate=sample_rate,
-        batch=audio.shape[0] if audio.ndim > 2 else 1,
-        channels=audio.shape[-2] if audio.ndim > 1 else 1,
+        batch=batch,
+        channels=channels,
         link=link,
         mix=mix,
         attenuation_limit_db=attenuation_limit_db,

@@ -146,7 +146,7 @@ def check_folders(
             target = folder / f"{i:02d}-{kind}.wav"
             with Writer(target, mixer.sample_rate, 1, "WAV", "PCM_16") as writer:
                 writer.write(waveform[None])
-    print(f"wrote {_EXAMPLES} mixtures with their clean speech to {folder}")
+    print(f"wrote {_EXAMPLES} mixtures, noisy and clean, to {folder}")
 
 
 def _first_groups(corpus: Corpus) -> str:
