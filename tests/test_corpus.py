@@ -190,3 +190,22 @@ def test_what_another_training_decodes_is_waited_for(
         other.discard()  # as when the other one was killed
         assert waiting.result(timeout=60).clips == first.clips
     assert capsys.readouterr().err.count("waiting for another training") == 1
+
+
+def test_where_another_training_gave_up_its_folder_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = write(tmp_path / "speech", "a.wav", tone()).parent, tmp_path / "run" / "cache"
+    read_corpus([folder], RATE, cache)
+    (array,) = cache.glob("*.i16")
+    for file in cache.iterdir():
+        file.unlink()
+    other = AtomicFile(array)
+
+    def give_up(_: float) -> None:
+        other.discard()
+        cache.rmdir()
+        cache.parent.rmdir()
+
+    monkeypatch.setattr(decoding.time, "sleep", give_up)
+    assert len(read_corpus([folder], RATE, cache).clips) == 1

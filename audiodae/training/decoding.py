@@ -79,6 +79,7 @@ def decoded(files: list[File], mono: Decoder, array_path: Path, index_path: Path
     """As `_decode`; where another training is at it, its work is waited for."""
     said = False
     while True:
+        array_path.parent.mkdir(parents=True, exist_ok=True)  # another that gave up takes it away
         try:
             return _decode(files, mono, array_path, index_path)
         except BeingWritten:
@@ -99,6 +100,8 @@ def _is_being_written(path: Path) -> bool:
         AtomicFile(path, _salt()).discard()
     except BeingWritten:
         return True
+    except AudioError:  # the folder is gone, or what `_decode` will say
+        return False
     return False
 
 
