@@ -134,10 +134,12 @@ def spread(
                 yield end(jobs[running.pop(future)], future.result())
     finally:
         bulletin.stop.value = 1
-        _end(executor)
-        for future, i in running.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                end(jobs[i], future.result())
+        try:
+            _end(executor)
+        finally:
+            for future, i in running.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    end(jobs[i], future.result())
 
 
 def _end(executor: ProcessPoolExecutor) -> None:
