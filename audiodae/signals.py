@@ -79,14 +79,12 @@ def end_with_the_parent() -> None:
 
 
 @contextmanager
-def deaf_to_interrupts(*others: int) -> Iterator[None]:
-    """Processes started inside never see Ctrl-C: this one gets it, or one of `others`, a moment later and
-    tells them.
-    """
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C: this one gets it a moment later and tells them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*OF_TERMINALS, *others})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_TERMINALS)
     try:
         yield
     finally:

@@ -789,6 +789,42 @@ def test_a_second_signal_while_the_workers_end_leaves_none_behind_and_forgets_no
     assert Manifest(tmp_path / "out").made["a.wav"].target_bytes > 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no process of Windows can heed SIGTERM")
+def test_a_second_signal_ends_a_worker_that_is_stuck(
+    exported: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiodae.recordings.workers._PATIENCE_SECONDS", 0.1)
+    for name in "ab":
+        put(tmp_path / f"rec/{name}.wav", noise(1, 40 * RATE))
+    stuck: list[multiprocessing.process.BaseProcess] = []
+
+    def signal_all(number: int) -> None:
+        for worker in stuck:
+            os.kill(worker.pid or 0, number)
+
+    def interrupt(_: float) -> None:
+        stuck.extend(multiprocessing.active_children())
+        signal_all(signal.SIGSTOP)
+        insisting.start()
+        in_vain.start()
+        raise KeyboardInterrupt
+
+    insisting = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    in_vain = threading.Timer(10, signal_all, (signal.SIGCONT,))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+        with pytest.raises(KeyboardInterrupt):
+            list(carry_out(jobs, exported, Options(), workers=2, progress=interrupt))
+        in_vain.cancel()
+    finally:
+        insisting.join()
+        signal.signal(signal.SIGTERM, before)
+    assert any(worker.exitcode == -signal.SIGKILL for worker in stuck)
+    assert files_below(tmp_path) == ["rec/a.wav", "rec/b.wav"]
+    assert not multiprocessing.active_children()
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_what_another_run_had_named_and_enters_a_moment_later_stays_entered(
     error: type[BaseException], denoiser: Denoiser, tmp_path: Path

@@ -6,10 +6,13 @@ Processes are spawned, not forked, so it works the same on every system and besi
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -28,6 +31,7 @@ from audiodae.recordings.report import FileReport
 from audiodae.signals import deaf_to_interrupts, end_with_the_parent, leave_to_the_parent
 
 _POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 5.0  # in which a worker comes to its next block
 _MOST_WORKERS = 61 if os.name == "nt" else 10_000  # Windows waits for no more
 _NONE_STARTED = (
     "No worker process could be started: a script that cleans with several processes must do so under "
@@ -88,6 +92,12 @@ def spread(
     begun, broken = set[int](), False
     told, losses = defaultdict[int, float](float), Counter[int]()
     processes: dict[int | None, Any] = {}
+
+    def kill() -> None:
+        for i in running.values():
+            if (worker := processes.get(bulletin.worker[i])) is not None:
+                worker.kill()
+
     try:
         while waiting or running:
             if stopped():
@@ -114,7 +124,7 @@ def spread(
                     progress(gained)
             if broken or any(_is_lost(future) for future in finished):
                 # All that was under way is lost with the pool; a new one goes on with the rest.
-                _end(executor)
+                _end(executor, kill)
                 if not bulletin.started.value:
                     raise AudiodaeError(_NONE_STARTED)
                 finished = set(running)
@@ -135,21 +145,42 @@ def spread(
     finally:
         bulletin.stop.value = 1
         try:
-            _end(executor)
+            _end(executor, kill)
         finally:
             for future, i in running.items():
-                if future.done() and not future.cancelled() and future.exception() is None:
+                if not future.done() or future.cancelled():
+                    continue
+                if _is_lost(future):
+                    _lost(jobs[i])
+                elif future.exception() is None:
                     end(jobs[i], future.result())
 
 
-def _end(executor: ProcessPoolExecutor) -> None:
+def _end(executor: ProcessPoolExecutor, kill: Callable[[], None]) -> None:
     """Wait until all workers have ended, and only then heed a second signal.
 
-    Python 3.11 takes a thread for ended when waiting for it is broken off; the pool's own then never tells
-    the workers to end, and this process waits for them for ever.
+    Those that are stuck then, as in a network disk that is gone, are killed. Python 3.11 takes a thread for
+    ended when waiting for it is broken off; the pool's own then never tells the workers to end, and this
+    process waits for them for ever. So another thread waits for it.
     """
-    with deaf_to_interrupts(signal.SIGTERM):
+    over = threading.Event()
+
+    def shut_down() -> None:
         executor.shutdown(wait=True, cancel_futures=True)
+        over.set()
+
+    threading.Thread(target=shut_down).start()
+    second: BaseException | None = None
+    since = math.inf
+    while not over.is_set():
+        try:
+            over.wait(_POLL_SECONDS)
+            if time.monotonic() - since > _PATIENCE_SECONDS:
+                kill()
+        except BaseException as error:  # what the handler of a signal raises
+            second, since = error, min(since, time.monotonic())
+    if second is not None:
+        raise second
 
 
 def _is_lost(future: Future[FileReport]) -> bool:
