@@ -224,6 +224,8 @@ def test_what_is_done_is_told_before_the_rest_is(tmp_path, plain_model, monkeypa
     made = run("compress", tmp_path, "-o", tmp_path / "out", "--model", plain_model.name)
     assert made.exit_code == 130
     assert [re.search(r"(\w).wav", line)[1] for line in made.stdout.splitlines()] == ["a", "b"]
+    words = ["compress", tmp_path, "-o", tmp_path / "again", "--model", plain_model.name, "--json"]
+    assert [Path(row["file"]).name for row in json.loads(run(*words).stdout)] == ["a.wav", "b.wav"]
 
 
 def test_compressed_files_are_found_by_patterns_too(tmp_path, monkeypatch):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audiodae.cli.words import NAME, OVERWRITE, QUIET, FilledPath, device_option
 from audiodae.errors import printable
 from audiodae.recordings.progress import bar, failed, say
+
+if TYPE_CHECKING:
+    from audiodae.recordings.walk import Outcome
 
 DEFAULT = "vanilla-16k"
 _TARGET = click.option(
@@ -87,14 +90,19 @@ def compress(
             row |= {"bytes": size, "bits_per_second": 8 * size / content.seconds}
             return row | (quality(item.source, content, trained) if measure else {})
 
-        outcomes = []
-        for outcome in each(found, work):
-            outcomes.append(outcome)
-            if outcome.value and not (as_json or quiet):
-                with shown.external_write_mode():  # above the bar
-                    click.echo(printable(_line(outcome.value)))
-    rows = [outcome.value for outcome in outcomes if outcome.value is not None]
-    _print_all(rows, as_json, quiet)
+        outcomes: list[Outcome[dict[str, Any]]] = []
+        try:
+            for outcome in each(found, work):
+                outcomes.append(outcome)
+                if outcome.value and not (as_json or quiet):
+                    with shown.external_write_mode():  # above the bar
+                        click.echo(printable(_line(outcome.value)))
+        except KeyboardInterrupt:
+            if as_json:  # what is done by then is told all the same
+                shown.close()
+                _print_all(outcomes, as_json, quiet)
+            raise
+    _print_all(outcomes, as_json, quiet)
     if failed(outcomes):
         ctx.exit(1)
 
@@ -166,10 +174,11 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _print_all(rows: list[dict[str, Any]], as_json: bool, quiet: bool) -> None:
+def _print_all(outcomes: list[Outcome[dict[str, Any]]], as_json: bool, quiet: bool) -> None:
     """What can only be said at the end."""
     import json
 
+    rows = [outcome.value for outcome in outcomes if outcome.value is not None]
     if as_json:
         clean = [{k: None if v != v else v for k, v in row.items()} for row in rows]
         click.echo(json.dumps(clean, indent=2))
