@@ -738,6 +738,13 @@ def test_speech_is_not_taken_for_noise(root: Path, tmp_path: Path, noise: str) -
     assert not (tmp_path / "run").exists()
 
 
+def test_a_link_that_goes_round_in_circles_is_no_folder(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    folders = [tmp_path / "round"], [root / "noise"], []
+    with pytest.raises(AudiodaeError, match="round is not a folder"):
+        train_folders(*folders, root / "adamw.toml", tmp_path / "run", device="cpu")
+
+
 def test_a_training_that_cannot_begin_leaves_no_folder(root: Path, tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "a.wav").write_text("not audio at all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -189,7 +190,7 @@ def corpora_of(
 def _check_apart(speech: Sequence[Path], noise: Sequence[Path]) -> None:
     """Raise `AudiodaeError` where speech would be heard as noise too: what is learnt is to remove it."""
     for voices, noises in itertools.product(speech, noise):
-        one, other = voices.resolve(), noises.resolve()
+        one, other = Path(os.path.realpath(voices)), Path(os.path.realpath(noises))
         if one.is_relative_to(other) or other.is_relative_to(one):
             raise AudiodaeError(
                 f"{voices} is given as speech, and {noises} as noise: they are one folder, or one is in the "
