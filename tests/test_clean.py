@@ -620,6 +620,19 @@ def test_a_folder_that_cannot_be_is_named_and_nothing_else(
         clean_file(source, occupied / "x.wav", denoiser)
 
 
+def test_an_interrupted_work_leaves_no_empty_folder(denoiser: Denoiser, tmp_path: Path) -> None:
+    source = put(tmp_path / "a.wav", noise(1, RATE))
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    options = Options(residue=tmp_path / "out" / "residue")
+    jobs = plan([source], tmp_path / "out" / "a.wav", options)
+    with pytest.raises(KeyboardInterrupt):
+        list(carry_out(jobs, denoiser, options, progress=interrupt))
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_an_interrupted_work_leaves_no_claim_on_a_name(denoiser: Denoiser, tmp_path: Path) -> None:
     source = put(tmp_path / "rec/talk.wav", noise(1, 40 * RATE))
 
@@ -809,7 +822,7 @@ def test_a_second_signal_ends_a_worker_that_is_stuck(
         in_vain.start()
         raise KeyboardInterrupt
 
-    insisting = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    insisting = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
     in_vain = threading.Timer(10, signal_all, (signal.SIGCONT,))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -265,5 +265,6 @@ class _Ledger:
             if stamp(output) == begun.there:
                 with contextlib.suppress(OSError):
                     self._put_back(self._manifests[root], output, begun.before)
-        for manifest in self._manifests.values():
-            manifest.close()
+        # A folder in another first, or the other were not empty yet.
+        for root in sorted(self._manifests, key=lambda root: -len(root.absolute().parts)):
+            self._manifests[root].close()

@@ -169,11 +169,13 @@ def _end(executor: ProcessPoolExecutor, kill: Callable[[], None]) -> None:
         executor.shutdown(wait=True, cancel_futures=True)
         over.set()
 
-    threading.Thread(target=shut_down).start()
+    begun, since = False, math.inf
     second: BaseException | None = None
-    since = math.inf
     while not over.is_set():
         try:
+            if not begun:  # a signal may come before it is
+                threading.Thread(target=shut_down).start()
+                begun = True
             over.wait(_POLL_SECONDS)
             if time.monotonic() - since > _PATIENCE_SECONDS:
                 kill()
