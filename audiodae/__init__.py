@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from audiodae.module import Denoise
     from audiodae.pipeline import aclean_chunks, clean_chunks
     from audiodae.recordings.clean import clean_file, clean_folder
+    from audiodae.recordings.options import Options
     from audiodae.streaming.stream import Streamer
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "AudiodaeError",
     "Denoise",
     "Denoiser",
+    "Options",
     "Streamer",
     "__version__",
     "aclean_chunks",
@@ -41,6 +43,7 @@ _HOMES = {
     "AudiodaeError": "audiodae.errors",
     "Denoise": "audiodae.module",
     "Denoiser": "audiodae.api",
+    "Options": "audiodae.recordings.options",
     "Streamer": "audiodae.streaming.stream",
     "aclean_chunks": "audiodae.pipeline",
     "clean_chunks": "audiodae.pipeline",

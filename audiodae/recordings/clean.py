@@ -49,8 +49,8 @@ def clean_file(
 
     `target` None is `NAME-clean.EXT` beside the source; in a folder, the file keeps its name.
     `denoiser` is what `audiodae.load()` returns, or a model's name; `options` are those of the command, such
-    as `audiodae.recordings.options.Options(overwrite=True, mix=0.9)`. Raises AudiodaeError when it cannot be
-    done, and then nothing is left under the target's name.
+    as `audiodae.Options(overwrite=True, mix=0.9)`. Raises AudiodaeError when it cannot be done, and then
+    nothing is left under the target's name.
     """
     if os.path.isdir(source):
         raise AudioError(f"{source} is a folder, and one file is wanted: use clean_folder.")
