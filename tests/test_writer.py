@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiodae.errors import AudioError
+from audiodae.errors import AudioError, reason
 from audiodae.files import atomic, formats
-from audiodae.files.atomic import AtomicFile, reason
+from audiodae.files.atomic import AtomicFile
 from audiodae.files.audio import TEMP_PREFIX, Reader, Writer, info
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from audiodae import __version__
-from audiodae.errors import AudiodaeError, printable
+from audiodae.errors import AudiodaeError, printable, reason
 
 # name -> module with a function of that name; the order of `--help`
 _COMMANDS = {
@@ -112,8 +112,6 @@ def _told(ctx: click.Context) -> Iterator[None]:
 def _sentence(error: AudiodaeError | OSError) -> str:
     if isinstance(error, AudiodaeError):
         return str(error)
-    from audiodae.files.atomic import reason
-
     if error.filename is None and isinstance(error, FileNotFoundError):  # of os.getcwd
         return "The folder you are in is not there any more: go to another one."
     return f"{error.filename}: {reason(error)}." if error.filename else f"{reason(error)}."

@@ -9,7 +9,6 @@ tells a dead leftover from a file being written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from audiodae.errors import AudiodaeError, AudioError
+from audiodae.errors import AudiodaeError, AudioError, reason
 
 TEMP_PREFIX = ".audiodae-"
 TEMP_SUFFIX = ".part"
@@ -245,23 +244,6 @@ def claimed(folder: Path) -> Iterator[None]:
             yield
         finally:
             _held.discard(file.fileno())
-
-
-def reason(error: OSError) -> str:
-    """What a user can do about a system error, in words."""
-    known = {
-        errno.ENOSPC: "the disk is full; free some space or choose another folder",
-        errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
-        errno.EFBIG: "the file grew beyond what the file system or a limit allows",
-        errno.EROFS: "the file system is read-only; choose another folder",
-        errno.EACCES: "permission is denied; check the rights of the file and its folder",
-        errno.EPERM: "permission is denied; check the rights of the file and its folder",
-        errno.ENAMETOOLONG: "its name is too long for the file system; shorten it",
-        errno.ELOOP: "its path goes round in circles through symbolic links",
-        errno.ENOENT: "it does not exist",
-        errno.ENOTDIR: "part of its path is a file, not a folder",
-    }
-    return known.get(error.errno or 0, error.strerror or str(error))
 
 
 def _let_go() -> None:

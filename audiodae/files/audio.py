@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiodae.errors import AudioError
+from audiodae.errors import AudioError, reason
 from audiodae.files import ffmpeg
-from audiodae.files.atomic import TEMP_PREFIX, reason
+from audiodae.files.atomic import TEMP_PREFIX
 from audiodae.files.formats import AUDIO_SUFFIXES, FFMPEG_SUFFIXES, AudioInfo, output_format
 from audiodae.files.samples import silence_nonfinite
 from audiodae.files.sndfile import SndfileSource

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiodae.errors import AudioError
+from audiodae.errors import AudioError, reason
 from audiodae.files import formats, id3
-from audiodae.files.atomic import AtomicFile, reason
+from audiodae.files.atomic import AtomicFile
 from audiodae.files.codec_options import codec_options
 from audiodae.files.samples import quantise, silence_nonfinite
 from audiodae.files.sndfile import SequentialFile, open_file, tags_that_fit, unsigned

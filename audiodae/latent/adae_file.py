@@ -24,8 +24,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiodae.errors import AudioError
-from audiodae.files.atomic import reason, write_whole
+from audiodae.errors import AudioError, reason
+from audiodae.files.atomic import write_whole
 from audiodae.files.regular import read_regular
 
 MAGIC, VERSION = b"ADAE", 1

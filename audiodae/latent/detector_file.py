@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from audiodae.errors import AudiodaeError, CheckpointError
-from audiodae.files.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError, CheckpointError, reason
+from audiodae.files.atomic import AtomicFile
 from audiodae.files.regular import read_regular
 from audiodae.latent.anomaly import Detector, Gaussian, Normal
 from audiodae.latent.standing import Standing

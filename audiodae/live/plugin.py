@@ -17,8 +17,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import reason, write_whole
+from audiodae.errors import AudiodaeError, reason
+from audiodae.files.atomic import write_whole
 
 FILE_NAME = "gstaudiodae.py"  # not audiodae.py, which would hide the package from itself
 

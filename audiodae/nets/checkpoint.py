@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from audiodae.config import from_plain, in_json, to_plain
-from audiodae.errors import AudiodaeError, CheckpointError
-from audiodae.files.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError, CheckpointError, reason
+from audiodae.files.atomic import AtomicFile
 from audiodae.files.regular import read_regular
 from audiodae.installed import is_installed
 from audiodae.nets.device import check_device, plain_device

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audiodae.errors import AudiodaeError, AudioError, PlanError
-from audiodae.files.atomic import reason
+from audiodae.errors import AudiodaeError, AudioError, PlanError, reason
 from audiodae.files.audio import info
 from audiodae.files.stamp import Stamp, stamp
 from audiodae.nets.checkpoint import LOWER_RATE

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audiodae import __version__
-from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError, reason
+from audiodae.files.atomic import AtomicFile
 from audiodae.files.regular import read_regular
 from audiodae.nets.checkpoint import DEFAULT_MODEL
 from audiodae.recordings.job import Job

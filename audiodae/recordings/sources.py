@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from audiodae.files.atomic import reason
+from audiodae.errors import reason
 from audiodae.files.formats import AUDIO_SUFFIXES
 from audiodae.recordings.manifest import Outputs
 

@@ -22,8 +22,8 @@ from dataclasses import replace
 from typing import Any
 
 from audiodae.cores import one_thread
-from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import AtomicFile, reason
+from audiodae.errors import AudiodaeError, reason
+from audiodae.files.atomic import AtomicFile
 from audiodae.recordings.blockwise import Progress, clean_together
 from audiodae.recordings.job import Job
 from audiodae.recordings.options import Options

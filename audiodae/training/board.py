@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiodae.files.atomic import reason
+from audiodae.errors import reason
 from audiodae.installed import is_installed
 from audiodae.nets.denoiser import DenoiserNet
 from audiodae.training.mixer import Mixer

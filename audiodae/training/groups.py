@@ -15,8 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from audiodae.errors import AudioError
-from audiodae.files.atomic import reason
+from audiodae.errors import AudioError, reason
 
 _COLUMNS = ("group", "talker", "speaker", "room")
 _NUMBER = re.compile(r"[-_ .]*\d+$")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audiodae.config import check_range, from_plain, to_plain
-from audiodae.errors import AudiodaeError, RecipeError
-from audiodae.files.atomic import reason
+from audiodae.errors import AudiodaeError, RecipeError, reason
 from audiodae.files.regular import read_regular
 from audiodae.nets.autoencoder_config import AutoencoderConfig
 from audiodae.nets.denoiser import DenoiserConfig

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from audiodae.config import in_json, to_plain
-from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import reason, write_whole
+from audiodae.errors import AudiodaeError, reason
+from audiodae.files.atomic import write_whole
 from audiodae.files.place import nearest_there
 from audiodae.training.recipe import Recipe
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiodae.errors import AudiodaeError
-from audiodae.files.atomic import reason
+from audiodae.errors import AudiodaeError, reason
 from audiodae.measure.judges import SPEECH_RATE
 
 _N_FFT, _HOP_LENGTH = 400, 160
