@@ -16,8 +16,8 @@ from audiodae.nets.device import plain_device
 from audiodae.nets.net import Engine, Net
 from audiodae.sound.arrays import LOUD, Audio, check_dense
 from audiodae.sound.resample import check_rate
-from audiodae.streaming.stream import Settings, Streamer
-from audiodae.streaming.strength import Link
+from audiodae.streaming.settings import Link, Settings
+from audiodae.streaming.stream import Streamer
 from audiodae.streaming.whole import clean_whole
 
 if TYPE_CHECKING:

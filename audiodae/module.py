@@ -18,7 +18,7 @@ from audiodae.api import Denoiser, load
 from audiodae.errors import AudiodaeError
 from audiodae.nets.checkpoint import DEFAULT_MODEL, FULL_BAND_RATE, LOWER_RATE, model_for
 from audiodae.sound.resample import check_rate
-from audiodae.streaming.strength import Link, checked_limit, checked_link, checked_mix
+from audiodae.streaming.settings import Link, checked_limit, checked_link, checked_mix
 
 if TYPE_CHECKING:
     from audiodae.nets.denoiser import DenoiserNet

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from audiodae.api import Denoiser, check_layout, load
 from audiodae.errors import AudiodaeError, AudioError
 from audiodae.nets.checkpoint import DEFAULT_MODEL
-from audiodae.streaming.stream import Settings, Streamer
+from audiodae.streaming.settings import Settings
+from audiodae.streaming.stream import Streamer
 
 if TYPE_CHECKING:
     from audiodae.sound.arrays import Audio

@@ -28,7 +28,7 @@ from audiodae.nets.device import cleaning_device
 from audiodae.recordings.options import PRESETS, Options
 from audiodae.recordings.progress import bar, say, show, tell
 from audiodae.signals import heeding_signals
-from audiodae.streaming.strength import Link
+from audiodae.streaming.settings import Link
 
 if TYPE_CHECKING:
     from audiodae.recordings.job import Job

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiodae.streaming.strength import Link, checked_limit, checked_link, checked_mix
+from audiodae.streaming.settings import Link, checked_limit, checked_link, checked_mix
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ What is here keeps time and settings; `layout` knows how chunks lie, `arrays` th
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, TypedDict
+from typing import Any
 
 from audiodae.errors import AudiodaeError
 from audiodae.nets.checkpoint import DEFAULT_MODEL
@@ -22,19 +21,15 @@ from audiodae.sound.layout import Layout, members_of, rows_of, sound
 from audiodae.sound.resample import Resampler, check_rate
 from audiodae.streaming.frame_cleaner import FrameCleaner
 from audiodae.streaming.net_of import HasNet, net_of
+from audiodae.streaming.settings import (
+    Link,
+    checked_count,
+    checked_limit,
+    checked_link,
+    checked_mix,
+)
 from audiodae.streaming.stream_state import NO_STATE, checked_state
-from audiodae.streaming.strength import Link, checked_limit, checked_link, checked_mix
 from audiodae.streaming.voice import RunningVoice
-
-
-class Settings(TypedDict, total=False):
-    """Of a `Streamer`, whatever the sound is that it is fed with; it says what they are."""
-
-    engine: Engine
-    link: Link
-    mix: float
-    attenuation_limit_db: float | None
-    block_frames: int
 
 
 class Streamer:
@@ -80,9 +75,9 @@ class Streamer:
         self._net = net
         self._home = Home("numpy" if net.engine == "onnx" else "torch", str(net.device))
         self._sample_rate = net.sample_rate if sample_rate is None else check_rate(sample_rate)
-        self._batch = _positive("batch", batch)
-        self._channels = _positive("channels", channels)
-        self._block_frames = _positive("block_frames", block_frames)
+        self._batch = checked_count("batch", batch)
+        self._channels = checked_count("channels", channels)
+        self._block_frames = checked_count("block_frames", block_frames)
         self._link = checked_link(link)
         self.nonfinite = 0
         self._known_net: tuple[tuple[int, ...], str] | None = None
@@ -327,13 +322,3 @@ class Streamer:
                 xp = array_namespace(samples)
                 whole = cleaned[0] if len(cleaned) == 1 else xp.concat(cleaned, axis=-1)
                 self._ready = xp.concat((self._ready, self._up.feed(whole)), axis=-1)
-
-
-def _positive(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise AudiodaeError(f"{name} is {value!r}; a whole number from 1 up is wanted.")
-    return number

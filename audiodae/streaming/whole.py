@@ -7,8 +7,8 @@ from typing import Any
 from audiodae.nets.net import Net
 from audiodae.sound.arrays import Audio, array_namespace
 from audiodae.streaming.net_of import HasNet, net_of
+from audiodae.streaming.settings import Link
 from audiodae.streaming.stream import Streamer
-from audiodae.streaming.strength import Link
 
 OFFLINE_BLOCK_FRAMES = 64
 """Frames a block when nobody waits for the sound: about seven times as fast as one by one."""

@@ -1,14 +1,28 @@
-"""The settings that every way of cleaning has, checked in one place: strength, and what channels share."""
+"""The settings of cleaning, each checked in one place: strength, what channels share, sizes."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast, get_args
+import operator
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 from audiodae.config import as_number
 from audiodae.errors import AudiodaeError
 
+if TYPE_CHECKING:
+    from audiodae.nets.net import Engine
+
 Link = Literal["linked", "each", "mid"]
+
+
+class Settings(TypedDict, total=False):
+    """Of a `Streamer`, whatever the sound is that it is fed with; it says what they are."""
+
+    engine: Engine
+    link: Link
+    mix: float
+    attenuation_limit_db: float | None
+    block_frames: int
 
 
 def checked_mix(mix: Any) -> float:
@@ -41,3 +55,14 @@ def checked_link(link: Any) -> Link:
             "or mid (the mean of the channels on all)."
         )
     return cast("Link", link)
+
+
+def checked_count(name: str, value: int) -> int:
+    """As a plain int. Raises `AudiodaeError` for less than 1 and for what is no whole number."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise AudiodaeError(f"{name} is {value!r}; a whole number from 1 up is wanted.")
+    return number
