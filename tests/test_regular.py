@@ -119,7 +119,8 @@ def test_a_manifest_s_line_that_is_none_of_ours_is_passed_over(
 
 @pytest.mark.parametrize("content", ["", "[]", '{"clips": [{"name": 3}]}', "[" * 99_999, "\xff"])
 def test_a_cache_whose_index_is_damaged_is_made_anew(folder: Path, content: str) -> None:
-    words = ("train", "--speech", folder / "in", "--noise", folder / "in", "--run", folder / "r")
+    shutil.copytree(folder / "in", folder / "rain")
+    words = ("train", "--speech", folder / "in", "--noise", folder / "rain", "--run", folder / "r")
     words = (*words, "--device", "cpu", "--check")
     first = run(*words)
     assert first.exit_code == 0, first.output
