@@ -808,12 +808,13 @@ def test_a_second_signal_ends_a_worker_that_is_stuck(
 ) -> None:
     monkeypatch.setattr("audiodae.recordings.workers._PATIENCE_SECONDS", 0.1)
     for name in "ab":
-        put(tmp_path / f"rec/{name}.wav", noise(1, 40 * RATE))
+        put(tmp_path / f"rec/{name}.wav", noise(1, 300 * RATE))
     stuck: list[multiprocessing.process.BaseProcess] = []
 
     def signal_all(number: int) -> None:
         for worker in stuck:
-            os.kill(worker.pid or 0, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid or 0, number)
 
     def interrupt(_: float) -> None:
         stuck.extend(multiprocessing.active_children())
@@ -833,7 +834,9 @@ def test_a_second_signal_ends_a_worker_that_is_stuck(
     finally:
         insisting.join()
         signal.signal(signal.SIGTERM, before)
-    assert any(worker.exitcode == -signal.SIGKILL for worker in stuck)
+    ended = {worker.exitcode for worker in stuck}
+    # Where one is killed, the pool itself tells the others to end.
+    assert -signal.SIGKILL in ended and ended <= {-signal.SIGKILL, -signal.SIGTERM}
     assert files_below(tmp_path) == ["rec/a.wav", "rec/b.wav"]
     assert not multiprocessing.active_children()
 

@@ -92,12 +92,6 @@ def spread(
     begun, broken = set[int](), False
     told, losses = defaultdict[int, float](float), Counter[int]()
     processes: dict[int | None, Any] = {}
-
-    def kill() -> None:
-        for i in running.values():
-            if (worker := processes.get(bulletin.worker[i])) is not None:
-                worker.kill()
-
     try:
         while waiting or running:
             if stopped():
@@ -124,7 +118,7 @@ def spread(
                     progress(gained)
             if broken or any(_is_lost(future) for future in finished):
                 # All that was under way is lost with the pool; a new one goes on with the rest.
-                _end(executor, kill)
+                _end(executor)
                 if not bulletin.started.value:
                     raise AudiodaeError(_NONE_STARTED)
                 finished = set(running)
@@ -145,7 +139,7 @@ def spread(
     finally:
         bulletin.stop.value = 1
         try:
-            _end(executor, kill)
+            _end(executor)
         finally:
             for future, i in running.items():
                 if not future.done() or future.cancelled():
@@ -156,7 +150,7 @@ def spread(
                     end(jobs[i], future.result())
 
 
-def _end(executor: ProcessPoolExecutor, kill: Callable[[], None]) -> None:
+def _end(executor: ProcessPoolExecutor) -> None:
     """Wait until all workers have ended, and only then heed a second signal.
 
     Those that are stuck then, as in a network disk that is gone, are killed. Python 3.11 takes a thread for
@@ -178,7 +172,8 @@ def _end(executor: ProcessPoolExecutor, kill: Callable[[], None]) -> None:
                 begun = True
             over.wait(_POLL_SECONDS)
             if time.monotonic() - since > _PATIENCE_SECONDS:
-                kill()
+                for worker in list((executor._processes or {}).values()):
+                    worker.kill()
         except BaseException as error:  # what the handler of a signal raises
             second, since = error, min(since, time.monotonic())
     if second is not None:
