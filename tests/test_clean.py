@@ -802,6 +802,25 @@ def test_a_second_signal_while_the_workers_end_leaves_none_behind_and_forgets_no
     assert Manifest(tmp_path / "out").made["a.wav"].target_bytes > 0
 
 
+def test_workers_end_where_no_more_threads_can_be_started(
+    exported: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    class Threading:
+        Thread, Event = Refused, threading.Event
+
+    monkeypatch.setattr("audiodae.recordings.workers.threading", Threading)
+    for name in "ab":
+        put(tmp_path / f"rec/{name}.wav", noise(1, 1000))
+    jobs = plan([tmp_path / "rec"], tmp_path / "out", Options())
+    reports = list(carry_out(jobs, exported, Options(), workers=2))
+    assert [report.status for report in reports] == ["done", "done"]
+    assert not multiprocessing.active_children()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no process of Windows can heed SIGTERM")
 def test_a_second_signal_ends_a_worker_that_is_stuck(
     exported: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -155,7 +155,7 @@ def _end(executor: ProcessPoolExecutor) -> None:
 
     Those that are stuck then, as in a network disk that is gone, are killed. Python 3.11 takes a thread for
     ended when waiting for it is broken off; the pool's own then never tells the workers to end, and this
-    process waits for them for ever. So another thread waits for it.
+    process waits for them for ever. So another thread waits for it, where the system gives one.
     """
     over = threading.Event()
 
@@ -168,7 +168,10 @@ def _end(executor: ProcessPoolExecutor) -> None:
     while not over.is_set():
         try:
             if not begun:  # a signal may come before it is
-                threading.Thread(target=shut_down).start()
+                try:
+                    threading.Thread(target=shut_down).start()
+                except RuntimeError:
+                    shut_down()
                 begun = True
             over.wait(_POLL_SECONDS)
             if time.monotonic() - since > _PATIENCE_SECONDS:
